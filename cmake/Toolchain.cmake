@@ -1,0 +1,42 @@
+# Language level, warnings and sanitizers for everything of ours. Generated code
+# and headers of other projects are exempt from the warnings.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+# RelWithDebInfo keeps assert(): a broken invariant stops the process in
+# production too. Line tables are enough for a stack trace or a flame graph.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -fno-omit-frame-pointer")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1 -fno-omit-frame-pointer")
+
+set(KV739_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
+if(KV739_SANITIZE)
+  add_compile_options(-fsanitize=${KV739_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${KV739_SANITIZE})
+endif()
+
+find_program(KV739_CCACHE ccache)
+if(KV739_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${KV739_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${KV739_CCACHE})
+endif()
+
+find_program(KV739_LLD ld.lld)
+if(KV739_LLD)
+  add_link_options(-fuse-ld=lld)
+endif()
+
+# kv739_library(name sources...): a static library of ours under full warnings.
+# Sources include each other by path from the top, "raft/core.h".
+function(kv739_warnings target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
+    -Woverloaded-virtual -Wunused -Wimplicit-fallthrough -Wno-missing-field-initializers -Werror)
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+endfunction()
+
+function(kv739_library name)
+  add_library(${name} STATIC ${ARGN})
+  kv739_warnings(${name})
+endfunction()

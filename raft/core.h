@@ -1,0 +1,159 @@
+// The consensus core of one replica: a deterministic state machine in the
+// sense of the Raft paper, figure 2, and of the thesis for everything else.
+//
+// It computes and nothing else. Time comes as Tick(), randomness through
+// Random, messages through Step(), and what it wants done is taken out as one
+// Ready value. The same inputs give the same outputs on any machine.
+//
+// Threads: none of its own; one caller at a time.
+// Errors: a message that makes no sense is ignored and counted (dropped()); a
+// broken invariant ends the process.
+//
+// One turn of the owner:
+//   core.Step(...); core.Propose(...);        // any number of inputs
+//   Ready ready = core.TakeReady();           // what to do, see raft/ready.h
+//   ... send, persist, apply ...
+//   core.Persisted(ready.persist.position);   // later, once durable
+//   core.Applied(index);                      // later, once applied
+#ifndef KV739_RAFT_CORE_H_
+#define KV739_RAFT_CORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "raft/configuration.h"
+#include "raft/message.h"
+#include "raft/options.h"
+#include "raft/ready.h"
+#include "raft/types.h"
+
+namespace kv739::raft {
+
+// A run of entries of one term; a log's terms are a short list of these.
+struct TermRun {
+  Index first;
+  Term term;
+};
+
+// What a replica knows when it starts. For a new group: `snapshot` with
+// position {0, 0} and the initial configuration, all else empty.
+struct InitialState {
+  HardState hard_state;
+  // The log begins behind this position. Its configuration is the one in
+  // force there.
+  SnapshotMeta snapshot;
+  // What the state machine has applied, at least snapshot.position.index, and
+  // the configuration in force there.
+  Index applied;
+  Configuration applied_configuration;
+  // Terms of the durable entries behind the snapshot, ascending, and the last
+  // index (snapshot.position.index when there are none).
+  std::vector<TermRun> terms;
+  Index last_index;
+  // The entries (applied, last_index]; the core keeps what is not applied in
+  // memory always.
+  std::vector<Entry> entries;
+};
+
+// What a leader knows of another member; for status and metrics.
+struct PeerProgress {
+  NodeId id;
+  Index match;
+  Index next;
+  bool learner = false;
+  bool recently_active = false;
+  bool needs_snapshot = false;
+  uint64_t inflight_bytes = 0;
+};
+
+struct CoreStatus {
+  SoftState soft;
+  HardState hard;
+  Index first_index;  // of the log, behind the snapshot
+  Index last_index;
+  Index durable;
+  Index commit;
+  Index applied;
+  Configuration configuration;
+  bool transferring = false;
+  std::vector<PeerProgress> peers;  // of a leader, without itself
+};
+
+class Core {
+ public:
+  // Fails with INVALID_ARGUMENT for options or state that contradict
+  // themselves. `random` must outlive the core.
+  static absl::StatusOr<std::unique_ptr<Core>> Create(const Options& options,
+                                                      InitialState state,
+                                                      Random* random);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // ---- inputs ----
+
+  void Tick();
+  void Step(const Envelope& envelope);
+
+  // Appends commands to the leader's log; the position is of the first one,
+  // the others follow it. They are done when committed with this very term at
+  // their index; otherwise they were replaced. Nothing is appended on error:
+  //   FAILED_PRECONDITION  not the leader
+  //   UNAVAILABLE          leadership is being handed over
+  //   RESOURCE_EXHAUSTED   max_uncommitted_bytes would be passed
+  absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
+
+  // Asks for a linearizable read (thesis section 6.4). Answered by
+  // Ready::reads or Ready::failed_reads; the latter at once when not leader,
+  // or when max_pending_reads wait already.
+  void ReadIndex(ReadId id);
+
+  // What Ready::persist described is durable.
+  void Persisted(const PersistedPosition& position);
+  // The state machine has applied everything up to `index`.
+  void Applied(Index index);
+  // Entries for a follower as Ready::fetch asked; empty when they could not
+  // be read (asked again later).
+  void Fetched(NodeId peer, std::vector<Entry> entries);
+  // The snapshot that Ready::needs_snapshot asked for reached the follower up
+  // to `index`, or failed (index 0).
+  void SnapshotSent(NodeId peer, Index index);
+  // Drops the log up to `index`, which must be applied, durable and covered
+  // by a durable snapshot of the state machine.
+  void Compact(Index index);
+
+  // Hands leadership to `target` once it has caught up; gives up after one
+  // election timeout. FAILED_PRECONDITION when not leader, NOT_FOUND when
+  // the target is no voter. Proposals are refused meanwhile.
+  absl::Status TransferLeadership(NodeId target);
+  // The voter that has the most of the log, or none. For a leader that stops.
+  NodeId BestTransferTarget() const;
+
+  // ---- output ----
+
+  bool HasReady() const;
+  Ready TakeReady();
+
+  // ---- what is known ----
+
+  bool IsLeader() const;
+  Term term() const;
+  NodeId leader() const;
+  Index applied() const;
+  Index commit() const;
+  Index last_index() const;
+  uint64_t dropped() const;  // messages that made no sense
+  CoreStatus Status() const;
+
+ private:
+  class Impl;
+  explicit Core(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kv739::raft
+
+#endif  // KV739_RAFT_CORE_H_

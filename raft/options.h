@@ -1,0 +1,55 @@
+// Named limits and timeouts of the core. Time is counted in ticks.
+#ifndef KV739_RAFT_OPTIONS_H_
+#define KV739_RAFT_OPTIONS_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "raft/types.h"
+
+namespace kv739::raft {
+
+struct Options {
+  NodeId self;
+
+  // A follower campaigns after a time drawn from [election_timeout_ticks,
+  // 2 * election_timeout_ticks) without a leader (paper section 5.2).
+  uint32_t election_timeout_ticks = 25;
+  uint32_t heartbeat_ticks = 5;
+  // Pre-vote (thesis section 9.6) and leader step-down without a quorum
+  // (section 6.2). Only tests turn them off.
+  bool pre_vote = true;
+  bool check_quorum = true;
+
+  // One AppendEntries carries at most this much (a single larger entry still
+  // goes, alone).
+  uint64_t max_append_bytes = 1 << 20;
+  uint32_t max_append_entries = 4096;
+  // Unanswered AppendEntries to one follower.
+  uint64_t max_inflight_bytes = 16 << 20;
+  uint32_t max_inflight_messages = 64;
+  // Proposals that are not committed yet; beyond it Propose() refuses.
+  uint64_t max_uncommitted_bytes = 64 << 20;
+  // Recent applied and durable entries kept in memory to feed followers.
+  uint64_t max_cached_bytes = 16 << 20;
+  // Rounds of heartbeats for reads that may be under way; reads that come
+  // meanwhile share the next one.
+  uint32_t max_read_rounds = 1;
+  uint32_t max_pending_reads = 65536;
+  // One Ready hands out at most this much to apply.
+  uint64_t max_apply_bytes = 16 << 20;
+
+  // OK, or the first limit that makes no sense, by name.
+  absl::Status Validate() const;
+};
+
+// Where randomness comes from; only election timeouts use it.
+class Random {
+ public:
+  virtual ~Random() = default;
+  virtual uint64_t Next() = 0;
+};
+
+}  // namespace kv739::raft
+
+#endif  // KV739_RAFT_OPTIONS_H_
