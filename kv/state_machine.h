@@ -30,7 +30,7 @@
 
 namespace kv739::kv {
 
-inline constexpr uint32_t kMaxSessions = 8192;         // of one group
+inline constexpr uint32_t kMaxSessions = 8192;          // of one group
 inline constexpr uint64_t kMaxSessionBytes = 64 << 20;  // their answers
 inline constexpr uint32_t kSessionWindow = 8192;  // sequences above the floor
 

@@ -72,10 +72,12 @@ class Loop {
   }
 
  private:
-  // Runs turns until the inbox is empty. The caller has become the owner.
+  // Runs turns until the inbox is empty or another thread owns the loop.
   void Run(bool on_log_thread);
-  // False when the loop was given up.
-  bool TakeInbox(std::vector<Event>* events, bool may_leave);
+  // Becomes the owner and takes what waits; false when there is nothing to do
+  // or another thread does it.
+  bool TakeInbox(std::vector<Event>* events);
+  void GiveUp();
   void PostFrom(Event event, bool on_log_thread);
   void Handle(Event event, Turn& turn);
   void HandleOperations(std::vector<Operation> operations, Turn& turn);
@@ -87,13 +89,15 @@ class Loop {
   void StartLogWrite(std::vector<wal::GroupWrite> writes,
                      std::vector<DurableGroup> durable);
   void OnLogDone(std::vector<DurableGroup> durable);
-  static void CarryOut(Turn& turn, Clock* clock);
+  // Without the loop: reads the state for confirmed reads, sends answers.
+  void CarryOut(Turn& turn);
+  void ServeReads(Turn& turn);
 
   const HostOptions options_;
   const HostParts parts_;
   std::unique_ptr<raft::Random> random_;
 
-  absl::Mutex inbox_mutex_;
+  mutable absl::Mutex inbox_mutex_;
   std::vector<Event> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
   uint64_t inbox_weight_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
   uint64_t inbox_refused_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
@@ -105,6 +109,10 @@ class Loop {
   bool log_busy_ ABSL_GUARDED_BY(log_mutex_) = false;
   std::vector<wal::GroupWrite> next_writes_ ABSL_GUARDED_BY(log_mutex_);
   std::vector<DurableGroup> next_durable_ ABSL_GUARDED_BY(log_mutex_);
+
+  // Answers to reads; they are made without the loop.
+  mutable absl::Mutex read_stats_mutex_;
+  LoopStats read_stats_ ABSL_GUARDED_BY(read_stats_mutex_);
 
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group
