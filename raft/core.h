@@ -25,18 +25,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "raft/configuration.h"
+#include "raft/log.h"
 #include "raft/message.h"
 #include "raft/options.h"
 #include "raft/ready.h"
 #include "raft/types.h"
 
 namespace kv739::raft {
-
-// A run of entries of one term; a log's terms are a short list of these.
-struct TermRun {
-  Index first;
-  Term term;
-};
 
 // What a replica knows when it starts. For a new group: `snapshot` with
 // position {0, 0} and the initial configuration, all else empty.
