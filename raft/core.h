@@ -98,7 +98,9 @@ class Core {
   // their index; otherwise they were replaced. Nothing is appended on error:
   //   FAILED_PRECONDITION  not the leader
   //   UNAVAILABLE          leadership is being handed over
-  //   RESOURCE_EXHAUSTED   max_uncommitted_bytes would be passed
+  //   RESOURCE_EXHAUSTED   max_uncommitted_bytes would be passed (one call is
+  //                        accepted at any size while all is committed)
+  //   INVALID_ARGUMENT     no command, or one without data
   absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
 
   // Asks for a linearizable read (thesis section 6.4). Answered by
@@ -122,7 +124,9 @@ class Core {
 
   // Hands leadership to `target` once it has caught up; gives up after one
   // election timeout. FAILED_PRECONDITION when not leader, NOT_FOUND when
-  // the target is no voter. Proposals are refused meanwhile.
+  // the target is no voter, UNAVAILABLE when it is silent or needs a snapshot
+  // first. Proposals are refused meanwhile, reads are not. OK at once for the
+  // leader itself.
   absl::Status TransferLeadership(NodeId target);
   // The voter that has the most of the log, or none. For a leader that stops.
   NodeId BestTransferTarget() const;

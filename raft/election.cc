@@ -48,9 +48,7 @@ void Core::Impl::StartPreVote() {
 void Core::Impl::StartElection(bool transfer) {
   ++term_;
   vote_ = self();
-  Candidate candidate;
-  candidate.transfer = transfer;
-  role_ = std::move(candidate);
+  role_ = Candidate{};
   ResetElectionTimer();
   AskForVotes(/*pre_vote=*/false, transfer);
 }

@@ -42,8 +42,8 @@ class Inflights {
     Index last;
     uint64_t bytes;
   };
-  const uint32_t max_messages_;
-  const uint64_t max_bytes_;
+  uint32_t max_messages_;
+  uint64_t max_bytes_;
   std::vector<Slot> ring_;  // grows to max_messages_ when it is needed
   uint32_t head_ = 0;
   uint32_t count_ = 0;

@@ -44,8 +44,8 @@ class ReadIndexQueue {
     Index commit;
     std::vector<ReadId> reads;
   };
-  const uint32_t max_rounds_;
-  const uint32_t max_pending_;
+  uint32_t max_rounds_;
+  uint32_t max_pending_;
   uint64_t newest_ = 0;
   uint64_t pending_ = 0;  // reads waiting and in rounds
   std::vector<ReadId> waiting_;

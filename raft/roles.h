@@ -24,7 +24,6 @@ struct Follower {
 // Also before the candidacy proper, while asking for pre-votes.
 struct Candidate {
   bool pre_vote = false;
-  bool transfer = false;  // told to by TimeoutNow
   absl::InlinedVector<std::pair<NodeId, bool>, 8> votes;
 
   // The first answer counts.
