@@ -73,9 +73,9 @@ struct WalStats {
   uint64_t appends = 0;  // calls that wrote
   uint64_t syncs = 0;
   uint64_t entries = 0;
-  uint64_t bytes = 0;       // payload and headers
-  uint64_t disk_bytes = 0;  // with block padding and rewrites
-  uint64_t segments = 0;    // in use, spares not counted
+  uint64_t bytes = 0;            // payload and headers
+  uint64_t disk_bytes = 0;       // with block padding and rewrites
+  uint64_t segments = 0;         // in use, spares not counted
   uint64_t rewritten_bytes = 0;  // live records moved to free old segments
 };
 
@@ -98,9 +98,10 @@ class Wal {
   // Durable entries [first, last] of a group, fewer when max_bytes is reached
   // (at least one). OUT_OF_RANGE when `first` is compacted or not there;
   // DATA_LOSS when a record fails its checksum. Any thread.
-  virtual absl::StatusOr<std::vector<raft::Entry>> Read(
-      raft::GroupId group, raft::Index first, raft::Index last,
-      uint64_t max_bytes) = 0;
+  virtual absl::StatusOr<std::vector<raft::Entry>> Read(raft::GroupId group,
+                                                        raft::Index first,
+                                                        raft::Index last,
+                                                        uint64_t max_bytes) = 0;
 
   // Work that needs no hurry: prefills spare segments, frees segments that
   // nothing needs, notes live records that pin old segments for rewriting by
