@@ -14,6 +14,7 @@
 #define KV739_SERVER_HOST_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,6 +44,8 @@ struct HostOptions {
   // Limits on what clients send.
   uint32_t max_key_bytes = kv::kMaxKeyBytes;
   uint32_t max_value_bytes = kv::kMaxValueBytes;
+  // Keys of letters, digits and - _ . / only.
+  bool portable_keys = false;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
 };
@@ -54,6 +57,9 @@ struct HostParts {
   Transport* transport = nullptr;
   Clock* clock = nullptr;
   raft::Random* random = nullptr;
+  // Called when a replica cannot go on (its store failed): the node must
+  // stop. Any thread.
+  std::function<void(const absl::Status&)> on_failure;
 };
 
 // One replica as it is found on disk.
