@@ -192,7 +192,7 @@ void SimCluster::RunNode(SimNode* n) {
   }
   for (const Envelope& e : out.send) network_.Send(e, now_);
   for (const raft::LogFetch& f : out.fetch) fetches_.emplace_back(n->id(), f);
-  CheckCommit(n);
+  CheckCommit(n, out.led);
   for (const Entry& entry : out.applied) {
     auto mine = proposed_.find({n->id(), entry.index});
     if (mine == proposed_.end()) continue;
@@ -220,7 +220,7 @@ void SimCluster::RunNode(SimNode* n) {
   for (NodeId peer : out.needs_snapshot) snapshots_.emplace_back(n->id(), peer);
 }
 
-void SimCluster::CheckCommit(SimNode* n) {
+void SimCluster::CheckCommit(SimNode* n, bool led) {
   // Everything that the core holds committed, applied here or not.
   const Index commit = n->core().commit();
   const DiskImage& log = n->disk().written();
@@ -234,6 +234,12 @@ void SimCluster::CheckCommit(SimNode* n) {
       if (other->disk().durable().TermAt(i) == entry->term) ++copies;
     }
     checker_.OnCommit(n->id(), *entry, copies, nodes_.size());
+  }
+  if (led && commit > n->checked_commit &&
+      log.TermAt(commit) != n->core().term()) {
+    checker_.Fail(absl::StrCat("commit: ", n->id().value(),
+                               " counts copies of ", commit.value(),
+                               ", which is of an earlier term"));
   }
   n->checked_commit = std::max(n->checked_commit, commit);
   if (n->applied()) {

@@ -71,7 +71,7 @@ class SimCluster {
   void AnswerSnapshots();
   void Clients();
   void RunNode(SimNode* node);
-  void CheckCommit(SimNode* node);
+  void CheckCommit(SimNode* node, bool led);
   void Calm();
   void CheckConverged();
   SimNode* Leader();
