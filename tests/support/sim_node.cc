@@ -55,8 +55,8 @@ void SimNode::CheckSend(const Envelope& envelope) {
 SimNode::Output SimNode::Turn(bool lazy) {
   raft::Ready ready = core_->TakeReady();
   Output out;
-  const bool still_leads = led_ && led_term_ == core_->term();
-  checker_->OnWrite(id(), still_leads, disk_.written(), ready.persist.entries);
+  out.led = led_ && core_->IsLeader() && led_term_ == core_->term();
+  checker_->OnWrite(id(), out.led, disk_.written(), ready.persist.entries);
   out.wrote = !ready.persist.empty() || !ready.send_after_persist.empty();
   if (out.wrote) {
     disk_.Write(std::move(ready.persist), std::move(ready.send_after_persist));

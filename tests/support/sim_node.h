@@ -27,6 +27,7 @@ class SimNode {
     std::vector<raft::LogFetch> fetch;
     std::vector<raft::NodeId> needs_snapshot;
     bool wrote = false;
+    bool led = false;  // all through the turn, in one term
   };
 
   // All pointers outlive the node. Starts at once.
