@@ -23,7 +23,7 @@ class FakeFile : public File {
     }
     FakeFileSystem::Outcome outcome;
     if (absl::Status s = fs_->Begin(&outcome); !s.ok()) return s;
-    absl::MutexLock lock(&fs_->mu_);
+    std::lock_guard lock(fs_->mu_);
     if (offset + data.size() > inode_->now.size()) {
       std::fprintf(stderr, "write behind the end of the file\n");
       std::abort();
@@ -44,7 +44,7 @@ class FakeFile : public File {
 
   absl::Status ReadAt(uint64_t offset, uint64_t size,
                       char* out) const override {
-    absl::MutexLock lock(&fs_->mu_);
+    std::lock_guard lock(fs_->mu_);
     if (offset + size > inode_->now.size()) {
       return absl::OutOfRangeError("behind the end of the file");
     }
@@ -55,7 +55,7 @@ class FakeFile : public File {
   absl::Status Sync() override {
     FakeFileSystem::Outcome outcome;
     if (absl::Status s = fs_->Begin(&outcome); !s.ok()) return s;
-    absl::MutexLock lock(&fs_->mu_);
+    std::lock_guard lock(fs_->mu_);
     if (outcome != FakeFileSystem::Outcome::kDone) {
       return FakeFileSystem::Injected(outcome);
     }
@@ -65,7 +65,7 @@ class FakeFile : public File {
   }
 
   absl::StatusOr<uint64_t> Size() const override {
-    absl::MutexLock lock(&fs_->mu_);
+    std::lock_guard lock(fs_->mu_);
     return inode_->now.size();
   }
 
@@ -99,11 +99,11 @@ void FakeFileSystem::SyncInode(Inode& inode) {
 absl::Status FakeFileSystem::Begin(Outcome* outcome) {
   std::function<void()> hook;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     hook = hook_;
   }
   if (hook) hook();
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   if (down_) return Injected(Outcome::kCrash);
   ++operations_;
   *outcome = operations_ == crash_at_  ? Outcome::kCrash
@@ -120,7 +120,7 @@ absl::Status FakeFileSystem::Injected(Outcome outcome) {
 
 absl::StatusOr<std::unique_ptr<File>> FakeFileSystem::Open(
     const std::string& path, bool direct) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   auto it = now_.find(path);
   if (it == now_.end()) return absl::NotFoundError(path);
   return std::make_unique<FakeFile>(this, it->second, direct && grant_direct_);
@@ -130,7 +130,7 @@ absl::Status FakeFileSystem::CreateFilled(const std::string& path,
                                           uint64_t size) {
   Outcome outcome;
   if (absl::Status s = Begin(&outcome); !s.ok()) return s;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   if (now_.contains(path)) return absl::AlreadyExistsError(path);
   uint64_t used = 0;
   for (const auto& [name, inode] : now_) used += inode->now.size();
@@ -154,7 +154,7 @@ absl::Status FakeFileSystem::Rename(const std::string& from,
                                     const std::string& to) {
   Outcome outcome;
   if (absl::Status s = Begin(&outcome); !s.ok()) return s;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   auto it = now_.find(from);
   if (it == now_.end()) return absl::NotFoundError(from);
   if (outcome == Outcome::kFail) return Injected(outcome);
@@ -167,7 +167,7 @@ absl::Status FakeFileSystem::Rename(const std::string& from,
 absl::Status FakeFileSystem::Remove(const std::string& path) {
   Outcome outcome;
   if (absl::Status s = Begin(&outcome); !s.ok()) return s;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   auto it = now_.find(path);
   if (it == now_.end()) return absl::NotFoundError(path);
   if (outcome == Outcome::kFail) return Injected(outcome);
@@ -181,7 +181,7 @@ absl::Status FakeFileSystem::SyncDir(const std::string& /*dir*/) {
   Outcome outcome;
   if (absl::Status s = Begin(&outcome); !s.ok()) return s;
   if (outcome != Outcome::kDone) return Injected(outcome);
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   changes_.clear();
   durable_ = now_;
   return absl::OkStatus();
@@ -189,7 +189,7 @@ absl::Status FakeFileSystem::SyncDir(const std::string& /*dir*/) {
 
 absl::StatusOr<std::vector<std::string>> FakeFileSystem::List(
     const std::string& dir) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   std::vector<std::string> names;
   for (const auto& [path, inode] : now_) {
     const std::string prefix = dir + "/";
@@ -201,22 +201,22 @@ absl::StatusOr<std::vector<std::string>> FakeFileSystem::List(
 }
 
 void FakeFileSystem::CrashAt(uint64_t operation) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   crash_at_ = operation;
 }
 
 void FakeFileSystem::FailAt(uint64_t operation) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   fail_at_ = operation;
 }
 
 void FakeFileSystem::SetCapacity(uint64_t bytes) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   capacity_ = bytes;
 }
 
 void FakeFileSystem::PowerLoss(const Survives& survives) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   for (const DirectoryChange& change : changes_) {
     if (survives()) Apply(change, &durable_);
   }
@@ -237,42 +237,42 @@ void FakeFileSystem::PowerLoss(const Survives& survives) {
 }
 
 void FakeFileSystem::Restart() {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   crash_at_ = 0;
   down_ = false;
 }
 
 uint64_t FakeFileSystem::operations() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   return operations_;
 }
 
 uint64_t FakeFileSystem::syncs() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   return syncs_;
 }
 
 std::vector<std::string> FakeFileSystem::Paths() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   std::vector<std::string> paths;
   for (const auto& [path, inode] : now_) paths.push_back(path);
   return paths;
 }
 
 std::string FakeFileSystem::Contents(const std::string& path) const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   return now_.at(path)->now;
 }
 
 void FakeFileSystem::SetContents(const std::string& path, std::string bytes) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   Inode& inode = *now_.at(path);
   inode.now = inode.durable = std::move(bytes);
   inode.dirty.clear();
 }
 
 void FakeFileSystem::FlipBit(const std::string& path, uint64_t bit) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   Inode& inode = *now_.at(path);
   for (std::string* bytes : {&inode.now, &inode.durable}) {
     (*bytes)[bit / 8] = static_cast<char>((*bytes)[bit / 8] ^ (1 << bit % 8));
@@ -280,13 +280,13 @@ void FakeFileSystem::FlipBit(const std::string& path, uint64_t bit) {
 }
 
 void FakeFileSystem::Delete(const std::string& path) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   now_.erase(path);
   durable_.erase(path);
 }
 
 void FakeFileSystem::SetHook(std::function<void()> hook) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   hook_ = std::move(hook);
 }
 

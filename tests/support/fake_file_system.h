@@ -12,13 +12,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "server/wal/file_system.h"
 
 namespace kv739::wal {
@@ -95,17 +94,17 @@ class FakeFileSystem : public FileSystem {
   static absl::Status Injected(Outcome outcome);
 
   const bool grant_direct_;
-  mutable absl::Mutex mu_;
-  std::map<std::string, InodePtr> now_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, InodePtr> durable_ ABSL_GUARDED_BY(mu_);
-  std::vector<DirectoryChange> changes_ ABSL_GUARDED_BY(mu_);  // unsynced
-  uint64_t operations_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t syncs_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t crash_at_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t fail_at_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t capacity_ ABSL_GUARDED_BY(mu_) = ~uint64_t{0};
-  bool down_ ABSL_GUARDED_BY(mu_) = false;
-  std::function<void()> hook_ ABSL_GUARDED_BY(mu_);
+  mutable std::mutex mu_;
+  std::map<std::string, InodePtr> now_;
+  std::map<std::string, InodePtr> durable_;
+  std::vector<DirectoryChange> changes_;  // unsynced
+  uint64_t operations_ = 0;
+  uint64_t syncs_ = 0;
+  uint64_t crash_at_ = 0;
+  uint64_t fail_at_ = 0;
+  uint64_t capacity_ = ~uint64_t{0};
+  bool down_ = false;
+  std::function<void()> hook_;
 };
 
 }  // namespace kv739::wal

@@ -289,7 +289,7 @@ void RandomHistory(uint64_t seed) {
 TEST(WalCrash, RandomHistories) {
   const char* seeds = std::getenv("KV739_SEEDS");
   const uint64_t count =
-      seeds != nullptr ? std::strtoull(seeds, nullptr, 10) : 150;
+      seeds != nullptr ? std::strtoull(seeds, nullptr, 10) : 100;
   for (uint64_t seed = 1; seed <= count; ++seed) {
     RandomHistory(seed);
     if (testing::Test::HasFailure()) return;

@@ -2,14 +2,15 @@
 #include "server/wal/wal_thread.h"
 
 #include <atomic>
+#include <condition_variable>
+#include <latch>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "tests/support/fake_file_system.h"
 #include "tests/support/wal_model.h"
@@ -26,27 +27,29 @@ constexpr char kDir[] = "wal";
 class Gate {
  public:
   void Close() {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     open_ = false;
   }
   void Open() {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     open_ = true;
+    changed_.notify_all();
   }
   void Pass() {
-    absl::MutexLock lock(&mu_);
+    std::unique_lock lock(mu_);
     ++waiting_;
-    mu_.Await(absl::Condition(&open_));
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return open_; });
     --waiting_;
   }
   void AwaitWaiting() {
-    absl::MutexLock lock(&mu_);
-    mu_.Await(absl::Condition(
-        +[](int* waiting) { return *waiting > 0; }, &waiting_));
+    std::unique_lock lock(mu_);
+    changed_.wait(lock, [this] { return waiting_ > 0; });
   }
 
  private:
-  absl::Mutex mu_;
+  std::mutex mu_;
+  std::condition_variable changed_;
   bool open_ = true;
   int waiting_ = 0;
 };
@@ -69,7 +72,7 @@ class WalThreadTest : public testing::Test {
         [this](absl::Status status) {
           EXPECT_FALSE(status.ok());
           ++failures_;
-          failed_.Notify();
+          failed_.count_down();
         },
         std::move(observer));
   }
@@ -88,7 +91,7 @@ class WalThreadTest : public testing::Test {
   FakeFileSystem fs_;
   std::unique_ptr<Wal> wal_;
   std::atomic<int> failures_{0};
-  absl::Notification failed_;
+  std::latch failed_{1};
   std::unique_ptr<WalThread> thread_;
 };
 
@@ -135,11 +138,11 @@ TEST_F(WalThreadTest, OneSyncForAllThatWaits) {
   EXPECT_EQ(thread_->queued_bytes(), 41u * 200);
   EXPECT_EQ(done, 0);
   gate.Open();
-  absl::Notification last;
+  std::latch last{1};
   WalTask end;
-  end.done = [&] { last.Notify(); };
+  end.done = [&] { last.count_down(); };
   thread_->Submit(std::move(end));
-  last.WaitForNotification();
+  last.wait();
   EXPECT_EQ(done, 41);
   EXPECT_EQ(thread_->queued_bytes(), 0u);
   thread_.reset();
@@ -156,6 +159,7 @@ TEST_F(WalThreadTest, ManySubmittersAndReaders) {
   constexpr int kSubmitters = 4;
   constexpr uint64_t kEach = 400;
   Start();
+  WalThread* const log = thread_.get();
   std::atomic<uint64_t> reads_answered{0};
   std::atomic<uint64_t> reads_asked{0};
   std::vector<uint64_t> next(kSubmitters, 1);  // WAL thread only
@@ -167,7 +171,7 @@ TEST_F(WalThreadTest, ManySubmittersAndReaders) {
           EXPECT_EQ(next[s]++, i);
           if (i % 20 != 0) return;
           ++reads_asked;
-          thread_->ReadAsync(
+          log->ReadAsync(
               GroupId(s), Index(i - 5), Index(i), 1 << 20,
               [&, s](absl::StatusOr<std::vector<raft::Entry>> entries) {
                 // Only what was compacted meanwhile may be missing.
@@ -202,12 +206,12 @@ TEST_F(WalThreadTest, ManySubmittersAndReaders) {
 TEST_F(WalThreadTest, AfterAFailureNothingCompletes) {
   Start();
   std::atomic<int> done{0};
-  absl::Notification first;
+  std::latch first{1};
   thread_->Submit(Task(1, 1, [&] {
     ++done;
-    first.Notify();
+    first.count_down();
   }));
-  first.WaitForNotification();
+  first.wait();
   Gate gate;
   gate.Close();
   fs_.SetHook([&] { gate.Pass(); });
@@ -219,14 +223,14 @@ TEST_F(WalThreadTest, AfterAFailureNothingCompletes) {
   empty.done = [&] { ++done; };
   thread_->Submit(std::move(empty));
   gate.Open();
-  failed_.WaitForNotification();
+  failed_.wait();
   thread_->Submit(Task(1, 4, [&] { ++done; }));
-  absl::Notification read;
+  std::latch read{1};
   thread_->ReadAsync(GroupId(1), Index(1), Index(1), 1, [&](auto entries) {
     EXPECT_FALSE(entries.ok());
-    read.Notify();
+    read.count_down();
   });
-  read.WaitForNotification();
+  read.wait();
   EXPECT_FALSE(thread_->busy());
   thread_.reset();
   EXPECT_EQ(done, 1);
@@ -245,13 +249,14 @@ TEST_F(WalThreadTest, EndsWhenThereWasNothingToDo) {
 TEST_F(WalThreadTest, ACallbackMaySubmit) {
   Start();
   int done = 0;
+  WalThread* const log = thread_.get();
   thread_->Submit(Task(1, 1, [&] {
     ++done;
-    thread_->Submit(Task(1, 2, [&] { ++done; }));
+    log->Submit(Task(1, 2, [&] { ++done; }));
   }));
-  absl::Notification last;
-  thread_->Submit(Task(2, 1, [&] { last.Notify(); }));
-  last.WaitForNotification();
+  std::latch last{1};
+  thread_->Submit(Task(2, 1, [&] { last.count_down(); }));
+  last.wait();
   thread_.reset();
   EXPECT_EQ(done, 2);
 }
