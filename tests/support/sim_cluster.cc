@@ -44,6 +44,8 @@ SimProfile SimCluster::DrawProfile(SimRandom* random) {
   p.read = draw(200, 2000);
   p.compact = draw(20, 200);
   p.lazy_apply = random->Chance(1, 2);
+  p.check_quorum = random->Chance(3, 4);
+  p.pre_vote = random->Chance(3, 4);
   return p;
 }
 
@@ -67,6 +69,8 @@ raft::Options SimCluster::CoreOptions(NodeId id) {
   options.self = id;
   options.election_timeout_ticks = 10;
   options.heartbeat_ticks = 2;
+  options.check_quorum = profile_.check_quorum;
+  options.pre_vote = profile_.pre_vote;
   // Small limits, so that runs meet them.
   options.max_append_entries = 8;
   options.max_append_bytes = 600;

@@ -32,6 +32,10 @@ struct SimProfile {
   uint64_t read = 0;
   uint64_t compact = 0;
   bool lazy_apply = false;
+  // Off in some runs: leaders then stay without followers, and reads from such
+  // have to fail by themselves.
+  bool check_quorum = true;
+  bool pre_vote = true;
 };
 
 struct SimResult {

@@ -52,6 +52,17 @@ void SimNode::CheckSend(const Envelope& envelope) {
   }
 }
 
+// What the core takes for durable is on disk, and no write that is under way
+// goes over it.
+void SimNode::CheckDurable() {
+  const raft::Index durable = core_->Status().durable;
+  const std::optional<raft::Index> lowest = disk_.LowestPending();
+  if (durable > disk_.durable().last() || (lowest && *lowest <= durable)) {
+    checker_->Fail(absl::StrCat("durability: ", id().value(), " takes ",
+                                durable.value(), " for durable"));
+  }
+}
+
 SimNode::Output SimNode::Turn(bool lazy) {
   raft::Ready ready = core_->TakeReady();
   Output out;
@@ -86,6 +97,7 @@ std::vector<Envelope> SimNode::CompleteWrite() {
   SimDisk::Completion done = disk_.CompleteOldest();
   for (const Envelope& envelope : done.send) CheckSend(envelope);
   core_->Persisted(done.position);
+  CheckDurable();
   return std::move(done.send);
 }
 

@@ -64,6 +64,7 @@ class SimNode {
     uint64_t digest = 0;
   };
   void CheckSend(const raft::Envelope& envelope);
+  void CheckDurable();
 
   const raft::Options options_;
   raft::Random* const random_;
