@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -155,6 +156,113 @@ class TestLog {
  private:
   std::vector<raft::Entry> entries_;
 };
+
+// One group on one engine, and its log. Every command is applied at once.
+class TestGroup {
+ public:
+  explicit TestGroup(TestEngine::Kind kind) : engine_(kind) {
+    EXPECT_TRUE(
+        StateMachine::Create(engine_.get(), group_, ThreeVoters()).ok());
+    EXPECT_TRUE(engine_->Flush().ok());
+    Open();
+  }
+
+  StateMachine& machine() { return *machine_; }
+  Engine& engine() { return *engine_.get(); }
+  FailingEngine& failing() { return *failing_; }
+  TestLog& log() { return log_; }
+
+  ApplyResult Do(const Command& command) {
+    log_.Add(command);
+    return ApplyRest().back();
+  }
+  ApplyResult Do(Op op, absl::string_view key, absl::string_view value = "",
+                 SessionId session = 0, Sequence sequence = 0,
+                 Sequence floor = 0) {
+    Command command;
+    command.op = op;
+    command.key = key;
+    command.value = value;
+    command.session = session;
+    command.sequence = sequence;
+    command.floor = floor;
+    return Do(command);
+  }
+  SessionId OpenSession() {
+    const SessionId id = Do(Op::kOpenSession, "").session;
+    EXPECT_NE(id, 0u);
+    return id;
+  }
+
+  // Everything in the log that is not applied, in one batch; waits for the
+  // disk when the engine wants that.
+  std::vector<ApplyResult> ApplyRest() {
+    std::vector<ApplyResult> results;
+    absl::Status status;
+    do {
+      status = machine_->Apply(absl::MakeConstSpan(log_.entries())
+                                   .subspan(machine_->applied().index.value()),
+                               &results);
+    } while (absl::IsResourceExhausted(status) && engine_->Flush().ok());
+    EXPECT_TRUE(status.ok()) << status;
+    return results;
+  }
+
+  std::string Get(absl::string_view key) {
+    const absl::StatusOr<Value> value = machine_->Get(key);
+    EXPECT_TRUE(value.ok()) << value.status();
+    return value.ok() && value->found ? value->value : "(none)";
+  }
+
+  uint64_t Hash() {
+    const auto hash = machine_->Hash();
+    EXPECT_TRUE(hash.ok()) << hash.status();
+    EXPECT_EQ(hash->index, machine_->applied().index);
+    return hash->hash;
+  }
+
+  void Restart() {
+    machine_.reset();
+    engine_.Restart();
+    Open();
+  }
+  // Loses what was not flushed.
+  void Crash() {
+    const absl::StatusOr<raft::LogPosition> durable = machine_->durable();
+    ASSERT_TRUE(durable.ok()) << durable.status();
+    machine_.reset();
+    engine_.Crash();
+    Open();
+    EXPECT_EQ(machine_->applied(), *durable);
+  }
+  void CrashAndReplay() {
+    Crash();
+    ApplyRest();
+  }
+
+ private:
+  void Open() {
+    failing_.emplace(engine_.get());
+    auto machine = StateMachine::Open(&*failing_, group_);
+    ASSERT_TRUE(machine.ok()) << machine.status();
+    machine_ = *std::move(machine);
+  }
+
+  const raft::GroupId group_{7};
+  TestEngine engine_;
+  std::optional<FailingEngine> failing_;
+  std::unique_ptr<StateMachine> machine_;
+  TestLog log_;
+};
+
+inline void ExpectSame(const ApplyResult& a, const ApplyResult& b) {
+  EXPECT_EQ(a.code, b.code);
+  EXPECT_EQ(a.existed, b.existed);
+  EXPECT_EQ(a.duplicate, b.duplicate);
+  EXPECT_EQ(a.version, b.version);
+  EXPECT_EQ(a.session, b.session);
+  EXPECT_EQ(a.old_value, b.old_value);
+}
 
 }  // namespace kv739::kv
 
