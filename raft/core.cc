@@ -88,6 +88,7 @@ NodeId Core::BestTransferTarget() const { return impl_->BestTransferTarget(); }
 bool Core::HasReady() const { return impl_->HasReady(); }
 Ready Core::TakeReady() { return impl_->TakeReady(); }
 bool Core::IsLeader() const { return impl_->is_leader(); }
+bool Core::transferring() const { return impl_->transferring(); }
 Term Core::term() const { return impl_->term(); }
 NodeId Core::leader() const { return impl_->leader(); }
 Index Core::applied() const { return impl_->log().applied(); }

@@ -139,6 +139,7 @@ class Core {
   // ---- what is known ----
 
   bool IsLeader() const;
+  bool transferring() const;  // a leader that hands over
   Term term() const;
   NodeId leader() const;
   Index applied() const;

@@ -39,6 +39,10 @@ class Core::Impl {
   CoreStatus Status() const;
 
   bool is_leader() const { return std::holds_alternative<Leader>(role_); }
+  bool transferring() const {
+    const auto* leader = std::get_if<Leader>(&role_);
+    return leader != nullptr && leader->transfer.has_value();
+  }
   Term term() const { return term_; }
   NodeId leader() const;
   const Log& log() const { return log_; }

@@ -40,7 +40,7 @@ struct FetchedEvent {
 // Anything rare: runs with the loop owned.
 using CallEvent = absl::AnyInvocable<void(Turn&)>;
 
-using Event = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
+using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
                            DurableEvent, FetchedEvent, CallEvent>;
 
 class Loop {
@@ -54,7 +54,7 @@ class Loop {
 
   // Any thread. Takes the event unless the inbox is full: operations are then
   // answered kOverloaded and messages dropped; other events always fit.
-  void Post(Event event);
+  void Post(InboxEvent event);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);
@@ -72,12 +72,14 @@ class Loop {
   }
 
  private:
-  // Runs turns until the inbox is empty. The caller has become the owner.
+  // Runs turns until the inbox is empty or another thread owns the loop.
   void Run(bool on_log_thread);
-  // False when the loop was given up.
-  bool TakeInbox(std::vector<Event>* events, bool may_leave);
-  void PostFrom(Event event, bool on_log_thread);
-  void Handle(Event event, Turn& turn);
+  // Becomes the owner and takes what waits; false when there is nothing to do
+  // or another thread does it.
+  bool TakeInbox(std::vector<InboxEvent>* events);
+  void GiveUp();
+  void PostFrom(InboxEvent event, bool on_log_thread);
+  void Handle(InboxEvent event, Turn& turn);
   void HandleOperations(std::vector<Operation> operations, Turn& turn);
   void HandlePeer(PeerEvent event, Turn& turn);
   void FinishTurn(Turn& turn);
@@ -87,14 +89,16 @@ class Loop {
   void StartLogWrite(std::vector<wal::GroupWrite> writes,
                      std::vector<DurableGroup> durable);
   void OnLogDone(std::vector<DurableGroup> durable);
-  static void CarryOut(Turn& turn, Clock* clock);
+  // Without the loop: reads the state for confirmed reads, sends answers.
+  void CarryOut(Turn& turn);
+  void ServeReads(Turn& turn);
 
   const HostOptions options_;
   const HostParts parts_;
   std::unique_ptr<raft::Random> random_;
 
-  absl::Mutex inbox_mutex_;
-  std::vector<Event> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
+  mutable absl::Mutex inbox_mutex_;
+  std::vector<InboxEvent> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
   uint64_t inbox_weight_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
   uint64_t inbox_refused_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
   bool owned_ ABSL_GUARDED_BY(inbox_mutex_) = false;
@@ -105,6 +109,10 @@ class Loop {
   bool log_busy_ ABSL_GUARDED_BY(log_mutex_) = false;
   std::vector<wal::GroupWrite> next_writes_ ABSL_GUARDED_BY(log_mutex_);
   std::vector<DurableGroup> next_durable_ ABSL_GUARDED_BY(log_mutex_);
+
+  // Answers to reads; they are made without the loop.
+  mutable absl::Mutex read_stats_mutex_;
+  LoopStats read_stats_ ABSL_GUARDED_BY(read_stats_mutex_);
 
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group
