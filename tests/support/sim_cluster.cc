@@ -177,7 +177,8 @@ void SimCluster::AnswerSnapshots() {
     // CompactSomewhere() leaves everything that somebody lacks, so the peer
     // has it already; only the leader has not heard of it.
     const Index index = node(id).disk().durable().snapshot.position.index;
-    const bool there = node(peer).disk().durable().last() >= index;
+    const DiskImage& theirs = node(peer).disk().durable();
+    const bool there = theirs.last() >= index;
     if (!there) checker_.Fail("a snapshot is asked for although none is due");
     ++result_.snapshots;
     Note("snapshot", id.value(), peer.value(), index.value());
@@ -270,12 +271,16 @@ void SimCluster::Clients() {
       }
     }
   }
-  if (random_.Chance(profile_.read, 10000)) {
-    SimNode& n = AnyNode();
-    if (n.up() && n.core().IsLeader()) {
-      reads_[++next_read_] = acknowledged_;
-      n.core().ReadIndex(next_read_);
-    }
+  std::vector<SimNode*> leaders;
+  for (auto& n : nodes_) {
+    if (n->up() && n->core().IsLeader()) leaders.push_back(n.get());
+  }
+  // Two at a time are what reads have to survive.
+  const uint64_t chance =
+      leaders.size() > 1 ? 10 * profile_.read : profile_.read;
+  if (!leaders.empty() && random_.Chance(chance, 30000)) {
+    reads_[++next_read_] = acknowledged_;
+    leaders[random_.Below(leaders.size())]->core().ReadIndex(next_read_);
   }
 }
 
@@ -298,45 +303,53 @@ void SimCluster::CrashNode(SimNode* n) {
 void SimCluster::Partition() {
   network_.Heal();
   heal_at_ = now_ + random_.Between(20, 500);
-  const uint64_t kind = random_.Below(4);
+  const uint64_t kind = random_.Below(5);
   Note("partition", kind);
-  for (auto& a : nodes_) {
-    const bool left = random_.Chance(1, 2);
-    for (auto& b : nodes_) {
+  const SimNode* leader = Leader();
+  std::vector<bool> left;  // of the two sides
+  for (auto& n : nodes_) {
+    left.push_back(kind == 4 ? n.get() == leader : random_.Chance(1, 2));
+  }
+  for (size_t a = 0; a < nodes_.size(); ++a) {
+    for (size_t b = 0; b < nodes_.size(); ++b) {
       if (a == b) continue;
+      bool cut = false;
       switch (kind) {
-        case 0:  // two sides: decided by a's coin, both ways
-          if (left && b->id() > a->id()) {
-            network_.Cut(a->id(), b->id());
-            network_.Cut(b->id(), a->id());
-          }
+        case 0:  // two sides
+        case 4:  // the leader and the others
+          cut = left[a] != left[b];
           break;
         case 1:  // some hear nothing
-          if (left) network_.Cut(b->id(), a->id());
+          cut = left[b];
           break;
         case 2:  // some are heard by nobody
-          if (left) network_.Cut(a->id(), b->id());
+          cut = left[a];
           break;
         default:  // single links, one way
-          if (random_.Chance(1, 3)) network_.Cut(a->id(), b->id());
+          cut = random_.Chance(1, 3);
       }
+      if (cut) network_.Cut(nodes_[a]->id(), nodes_[b]->id());
     }
   }
 }
 
 void SimCluster::CompactSomewhere() {
-  // Nothing installs snapshots here, so no more is dropped than all have.
-  Index all = checker_.committed();
-  for (auto& n : nodes_) {
-    all = std::min(all, n->disk().durable().last());
-    for (Index i = n->disk().durable().snapshot.position.index + 1; i <= all;
-         ++i) {
-      // Durable, and the right entry: committed is not enough to know.
-      if (n->checked_commit < i) all = i - 1;
-    }
-  }
   SimNode& n = AnyNode();
   if (!n.up()) return;
+  // Nothing installs snapshots here, so no more is dropped than all have: the
+  // committed entry, durably. (A node may know an entry committed and still
+  // have an older one on disk that is being overwritten.)
+  Index all = n.core().applied();
+  for (auto& other : nodes_) {
+    for (Index i = n.disk().durable().snapshot.position.index + 1; i <= all;
+         ++i) {
+      const DiskImage& theirs = other->disk().durable();
+      if (i > theirs.snapshot.position.index &&
+          theirs.TermAt(i) != n.disk().written().TermAt(i)) {
+        all = i - 1;
+      }
+    }
+  }
   n.Flush();
   const Index at = std::min({all, n.flushed(), n.core().applied()});
   // The core's own idea of durable is what counts.
