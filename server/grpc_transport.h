@@ -35,7 +35,7 @@ namespace kv739::server {
 enum class RefusalReason { kCluster, kReceiver, kSender, kIncarnation };
 inline constexpr int kRefusalReasons = 4;
 
-class GrpcTransport final : public Transport, private PeerStream::Owner {
+class GrpcTransport final : public Transport, public PeerStream::Owner {
  public:
   static constexpr absl::Duration kFirstRetry = absl::Milliseconds(20);
   static constexpr absl::Duration kLastRetry = absl::Milliseconds(250);
