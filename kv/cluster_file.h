@@ -3,6 +3,7 @@
 #ifndef KV739_KV_CLUSTER_FILE_H_
 #define KV739_KV_CLUSTER_FILE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,6 +13,14 @@
 
 namespace kv739::kv {
 
+// Bounds of what is accepted.
+inline constexpr size_t kMaxClusterFileBytes = 4 << 20;
+inline constexpr size_t kMaxClusterFileLineBytes = 1024;
+inline constexpr size_t kMinClusterServers = 3;
+
+// Parse brings a host into one spelling: names in lower case, IPv6 in its
+// shortest form. Names are not looked up, so "localhost" and "127.0.0.1" are
+// two hosts here.
 struct Address {
   std::string host;  // IPv6 without brackets
   uint16_t port = 0;
@@ -25,7 +34,9 @@ struct Address {
 struct ServerLine {
   Address address;
   // Ports for metrics and HTTP: as given, else 9090 and 8080 plus the
-  // server's position among those of the same host in the file.
+  // server's position among those of the same host in the file (counting
+  // those with given ports). A default that is taken already is an error, not
+  // moved: where a server's metrics are must be plain from the file.
   uint16_t metrics_port = 0;
   uint16_t http_port = 0;
   int line = 0;

@@ -30,8 +30,8 @@ struct GroupInfo {
 struct ClusterMap {
   uint64_t cluster_id = 0;
   uint64_t epoch = 0;
-  std::vector<NodeInfo> nodes;    // in the cluster file's order
-  std::vector<GroupInfo> groups;  // by id; group 0 carries the directory too
+  std::vector<NodeInfo> nodes;       // in the cluster file's order
+  std::vector<GroupInfo> groups;     // by id; group 0 carries the directory too
   std::vector<raft::GroupId> slots;  // kSlotCount owners
 
   const NodeInfo* FindNode(raft::NodeId id) const;

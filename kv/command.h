@@ -49,20 +49,20 @@ absl::StatusOr<Command> DecodeCommand(absl::string_view bytes);
 // How a command ended, the same on all replicas.
 enum class ApplyCode : uint8_t {
   kOk = 0,
-  kCompareFailed = 1,    // version differs; `version` is the one there
-  kValueTooLarge = 2,    // an append would pass the limit; nothing changed
-  kSessionUnknown = 3,   // never opened, closed or evicted; nothing changed
-  kSequenceStale = 4,    // below the session's floor; nothing changed
-  kSessionWindow = 5,    // too far above the floor; nothing changed
+  kCompareFailed = 1,   // version differs; `version` is the one there
+  kValueTooLarge = 2,   // an append would pass the limit; nothing changed
+  kSessionUnknown = 3,  // never opened, closed or evicted; nothing changed
+  kSequenceStale = 4,   // below the session's floor; nothing changed
+  kSessionWindow = 5,   // too far above the floor; nothing changed
 };
 
 struct ApplyResult {
   ApplyCode code = ApplyCode::kOk;
-  bool existed = false;   // there was a value before
+  bool existed = false;    // there was a value before
   bool duplicate = false;  // a repetition: this is the first answer again
-  Version version = 0;    // of the write; of the value there on kCompareFailed
-  SessionId session = 0;  // kOpenSession
-  std::string old_value;  // value before; value there on kCompareFailed
+  Version version = 0;     // of the write; of the value there on kCompareFailed
+  SessionId session = 0;   // kOpenSession
+  std::string old_value;   // value before; value there on kCompareFailed
 };
 
 }  // namespace kv739::kv

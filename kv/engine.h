@@ -14,7 +14,8 @@
 
 namespace kv739::kv {
 
-// Changes that take effect together or not at all.
+// Changes that take effect together or not at all. For the engine that made it
+// only.
 class Batch {
  public:
   virtual ~Batch() = default;
@@ -26,7 +27,8 @@ class Batch {
   virtual uint64_t bytes() const = 0;
 };
 
-// What the store holds at one instant, for as long as it lives.
+// What the store holds at one instant, for as long as it lives; the engine
+// must live longer. Any thread.
 class View {
  public:
   virtual ~View() = default;
@@ -49,7 +51,8 @@ class Engine {
   // Visible to every read that begins after it returns; durable only after a
   // later Flush(). Never waits for the disk: RESOURCE_EXHAUSTED, with nothing
   // applied, when the store must first write out what it holds; try again
-  // later. Any thread; one writer per group.
+  // later. Any other error: background_error(), nothing applied. Any thread;
+  // one writer per group. The batch stays as it is.
   virtual absl::Status Apply(Batch* batch) = 0;
 
   virtual absl::StatusOr<bool> Get(absl::string_view key,
@@ -63,17 +66,23 @@ class Engine {
   // died now. Tells how much of the log must be kept.
   virtual absl::StatusOr<bool> GetDurable(absl::string_view key,
                                           std::string* value) const = 0;
+
+  // OK, or what keeps the store from writing in the background (disk full,
+  // I/O error). Apply answers the same until the store has recovered; nothing
+  // that was applied is lost meanwhile as long as the process lives.
+  virtual absl::Status background_error() const = 0;
 };
 
 struct EngineOptions {
-  uint64_t write_buffer_bytes = 64 << 20;
-  uint64_t block_cache_bytes = 256 << 20;
+  uint64_t write_buffer_bytes = 64 << 20;  // one; up to four are held
+  uint64_t block_cache_bytes = 256 << 20;  // with indexes and filters
   int background_threads = 2;
 };
 
 // RocksDB in `dir`, created when it is not there; RocksDB's own log is off,
-// the Raft log is the only one. FAILED_PRECONDITION when another process has
-// it open, DATA_LOSS when it is damaged.
+// the Raft log is the only one. FAILED_PRECONDITION when it is open already,
+// here or in another process, DATA_LOSS when it is damaged. Closing it flushes,
+// so that a restart has little to apply again.
 absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
     const std::string& dir, const EngineOptions& options);
 

@@ -11,7 +11,9 @@
 // Versions: version = max(stamp of the leader, last version + 1), so they
 // rise strictly with the log whatever the clocks do.
 //
-// Threads: Apply by one thread at a time; Get by any thread beside it.
+// Threads: Apply by one thread at a time, and applied(), configuration(),
+// last_version() and session_count() by that one; Get, durable() and Hash() by
+// any thread beside it.
 #ifndef KV739_KV_STATE_MACHINE_H_
 #define KV739_KV_STATE_MACHINE_H_
 
@@ -30,9 +32,12 @@
 
 namespace kv739::kv {
 
-inline constexpr uint32_t kMaxSessions = 8192;         // of one group
+inline constexpr uint32_t kMaxSessions = 8192;          // of one group
 inline constexpr uint64_t kMaxSessionBytes = 64 << 20;  // their answers
 inline constexpr uint32_t kSessionWindow = 8192;  // sequences above the floor
+// What one session may hold before its new writes are refused with
+// kSessionWindow until its floor rises.
+inline constexpr uint64_t kMaxBytesOfSession = 16 << 20;
 
 struct Value {
   bool found = false;
@@ -43,7 +48,8 @@ struct Value {
 class StateMachine {
  public:
   // Makes the state of a new group with this initial configuration, applied
-  // index 0. Durable after Engine::Flush().
+  // index 0. Durable after Engine::Flush(). ALREADY_EXISTS when it is there,
+  // INVALID_ARGUMENT for an id of 2^24 or more or an invalid configuration.
   static absl::Status Create(Engine* engine, raft::GroupId group,
                              const raft::Configuration& configuration);
   // The groups that the engine holds.
@@ -66,7 +72,8 @@ class StateMachine {
   virtual raft::LogPosition applied() const = 0;
   virtual const raft::Configuration& configuration() const = 0;
   virtual Version last_version() const = 0;
-  // Applied position that a crash now would leave behind.
+  // Applied position that a crash now would leave behind. NOT_FOUND when it
+  // would leave nothing: Create() has not been flushed.
   virtual absl::StatusOr<raft::LogPosition> durable() const = 0;
   virtual uint64_t session_count() const = 0;
 

@@ -30,7 +30,8 @@ using SessionId = uint64_t;
 // Number of a write within its session, from 1.
 using Sequence = uint64_t;
 
-// Defaults of the limits; the settings may lower them.
+// Defaults of the limits; the settings may lower them. That of values is also
+// a rule of the replicas, which refuse to let an append pass it.
 inline constexpr uint32_t kMaxKeyBytes = 256;
 inline constexpr uint32_t kMaxValueBytes = 1'024'000;
 

@@ -50,7 +50,7 @@ struct Settings {
   std::string metrics_host = "0.0.0.0";
   uint32_t metrics_port = 0;
   // log:
-  std::string log_level = "info";  // trace debug info warn error
+  std::string log_level = "info";   // trace debug info warn error
   std::string log_format = "text";  // text | json
 
   // `name` is what errors call the file: "name:line:column: ...". Unknown

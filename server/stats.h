@@ -63,7 +63,7 @@ struct HostStats {
   uint64_t peer_messages_received = 0;
   uint64_t peer_messages_sent = 0;
   uint64_t peer_messages_dropped = 0;  // for groups that are not here
-  uint64_t apply_stalls = 0;  // times the engine could take no more
+  uint64_t apply_stalls = 0;           // times the engine could take no more
   uint64_t map_epoch = 0;
   bool stopping = false;
 };

@@ -47,8 +47,7 @@ class FileSystem {
                                                      bool direct) = 0;
   // Creates a file of `size` zero bytes that are written, not only reserved,
   // and syncs it. ALREADY_EXISTS when there is one.
-  virtual absl::Status CreateFilled(const std::string& path,
-                                    uint64_t size) = 0;
+  virtual absl::Status CreateFilled(const std::string& path, uint64_t size) = 0;
   virtual absl::Status Rename(const std::string& from,
                               const std::string& to) = 0;
   virtual absl::Status Remove(const std::string& path) = 0;
