@@ -77,10 +77,9 @@ struct InstallSnapshot {
   SnapshotMeta meta;
 };
 
-using Message =
-    std::variant<RequestVote, RequestVoteResponse, AppendEntries,
-                 AppendEntriesResponse, Heartbeat, HeartbeatResponse,
-                 TimeoutNow, InstallSnapshot>;
+using Message = std::variant<RequestVote, RequestVoteResponse, AppendEntries,
+                             AppendEntriesResponse, Heartbeat,
+                             HeartbeatResponse, TimeoutNow, InstallSnapshot>;
 
 struct Envelope {
   NodeId from;

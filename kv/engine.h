@@ -1,0 +1,99 @@
+// Ordered storage for the state machines of all groups of a node. RocksDB
+// today; an interface so that a cheaper write buffer, or the simulator's
+// memory, can take its place.
+#ifndef KV739_KV_ENGINE_H_
+#define KV739_KV_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace kv739::kv {
+
+// Changes that take effect together or not at all. For the engine that made it
+// only.
+class Batch {
+ public:
+  virtual ~Batch() = default;
+  virtual void Put(absl::string_view key, absl::string_view value) = 0;
+  virtual void Delete(absl::string_view key) = 0;
+  // [begin, end)
+  virtual void DeleteRange(absl::string_view begin, absl::string_view end) = 0;
+  virtual void Clear() = 0;
+  virtual uint64_t bytes() const = 0;
+};
+
+// What the store holds at one instant, for as long as it lives; the engine
+// must live longer. Any thread.
+class View {
+ public:
+  virtual ~View() = default;
+  // True and *value set when there; false when not.
+  virtual absl::StatusOr<bool> Get(absl::string_view key,
+                                   std::string* value) const = 0;
+  // Calls `visit` for every key of [begin, end) in order until it returns
+  // false.
+  virtual absl::Status Scan(
+      absl::string_view begin, absl::string_view end,
+      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
+          visit) const = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  virtual std::unique_ptr<Batch> NewBatch() = 0;
+  // Visible to every read that begins after it returns; durable only after a
+  // later Flush(). Never waits for the disk: RESOURCE_EXHAUSTED, with nothing
+  // applied, when the store must first write out what it holds; try again
+  // later. Any other error: background_error(), nothing applied. Any thread;
+  // one writer per group. The batch stays as it is.
+  virtual absl::Status Apply(Batch* batch) = 0;
+
+  virtual absl::StatusOr<bool> Get(absl::string_view key,
+                                   std::string* value) const = 0;
+  virtual std::unique_ptr<View> NewView() const = 0;
+
+  // Everything applied before the call is durable on return. May take long.
+  virtual absl::Status Flush() = 0;
+
+  // Durable copy of `key` after a crash: what a Get would find if the process
+  // died now. Tells how much of the log must be kept.
+  virtual absl::StatusOr<bool> GetDurable(absl::string_view key,
+                                          std::string* value) const = 0;
+
+  // OK, or what keeps the store from writing in the background (disk full,
+  // I/O error). Apply answers the same until the store has recovered; nothing
+  // that was applied is lost meanwhile as long as the process lives.
+  virtual absl::Status background_error() const = 0;
+};
+
+struct EngineOptions {
+  uint64_t write_buffer_bytes = 64 << 20;  // one; up to four are held
+  uint64_t block_cache_bytes = 256 << 20;  // with indexes and filters
+  int background_threads = 2;
+};
+
+// RocksDB in `dir`, created when it is not there; RocksDB's own log is off,
+// the Raft log is the only one. FAILED_PRECONDITION when it is open already,
+// here or in another process, DATA_LOSS when it is damaged. Closing it flushes,
+// so that a restart has little to apply again.
+absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
+    const std::string& dir, const EngineOptions& options);
+
+// In memory; a crash (`Crash()`) loses what was not flushed. For tests and
+// the simulator.
+class MemoryEngine : public Engine {
+ public:
+  virtual void Crash() = 0;
+};
+std::unique_ptr<MemoryEngine> NewMemoryEngine();
+
+}  // namespace kv739::kv
+
+#endif  // KV739_KV_ENGINE_H_

@@ -1,0 +1,164 @@
+// Engine in memory: an ordered map that views and flushes share until the next
+// change copies it. Deterministic; meant for small states.
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "kv/engine.h"
+
+namespace kv739::kv {
+namespace {
+
+using Map = std::map<std::string, std::string, std::less<>>;
+
+std::string Owned(absl::string_view bytes) { return std::string(bytes); }
+
+bool Find(const Map& map, absl::string_view key, std::string* value) {
+  const auto it = map.find(Owned(key));
+  if (it == map.end()) return false;
+  *value = it->second;
+  return true;
+}
+
+class MemoryBatch : public Batch {
+ public:
+  void Put(absl::string_view key, absl::string_view value) override {
+    bytes_ += key.size() + value.size();
+    changes_.push_back({Change::kPut, Owned(key), Owned(value)});
+  }
+  void Delete(absl::string_view key) override {
+    bytes_ += key.size();
+    changes_.push_back({Change::kDelete, Owned(key), ""});
+  }
+  void DeleteRange(absl::string_view begin, absl::string_view end) override {
+    bytes_ += begin.size() + end.size();
+    changes_.push_back({Change::kDeleteRange, Owned(begin), Owned(end)});
+  }
+  void Clear() override {
+    changes_.clear();
+    bytes_ = 0;
+  }
+  uint64_t bytes() const override { return bytes_; }
+
+  void ApplyTo(Map* map) const {
+    for (const Change& change : changes_) {
+      switch (change.kind) {
+        case Change::kPut:
+          (*map)[change.key] = change.value;
+          break;
+        case Change::kDelete:
+          map->erase(change.key);
+          break;
+        case Change::kDeleteRange:
+          if (change.key < change.value) {
+            map->erase(map->lower_bound(change.key),
+                       map->lower_bound(change.value));
+          }
+          break;
+      }
+    }
+  }
+
+ private:
+  struct Change {
+    enum Kind { kPut, kDelete, kDeleteRange } kind;
+    std::string key;
+    std::string value;  // end of the range, for kDeleteRange
+  };
+  std::vector<Change> changes_;
+  uint64_t bytes_ = 0;
+};
+
+class MemoryView : public View {
+ public:
+  explicit MemoryView(std::shared_ptr<const Map> map) : map_(std::move(map)) {}
+
+  absl::StatusOr<bool> Get(absl::string_view key,
+                           std::string* value) const override {
+    return Find(*map_, key, value);
+  }
+
+  absl::Status Scan(
+      absl::string_view begin, absl::string_view end,
+      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
+          visit) const override {
+    for (auto it = map_->lower_bound(Owned(begin));
+         it != map_->end() && it->first < end; ++it) {
+      if (!visit(it->first, it->second)) break;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::shared_ptr<const Map> map_;
+};
+
+class MemoryEngineImpl : public MemoryEngine {
+ public:
+  std::unique_ptr<Batch> NewBatch() override {
+    return std::make_unique<MemoryBatch>();
+  }
+
+  absl::Status Apply(Batch* batch) override {
+    absl::MutexLock lock(&mutex_);
+    if (shared_) {  // someone holds this map: it never changes again
+      map_ = std::make_shared<Map>(*map_);
+      shared_ = false;
+    }
+    static_cast<MemoryBatch*>(batch)->ApplyTo(map_.get());
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<bool> Get(absl::string_view key,
+                           std::string* value) const override {
+    absl::ReaderMutexLock lock(&mutex_);
+    return Find(*map_, key, value);
+  }
+
+  std::unique_ptr<View> NewView() const override {
+    absl::MutexLock lock(&mutex_);
+    shared_ = true;
+    return std::make_unique<MemoryView>(map_);
+  }
+
+  absl::Status Flush() override {
+    absl::MutexLock lock(&mutex_);
+    shared_ = true;
+    durable_ = map_;
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<bool> GetDurable(absl::string_view key,
+                                  std::string* value) const override {
+    absl::ReaderMutexLock lock(&mutex_);
+    return Find(*durable_, key, value);
+  }
+
+  absl::Status background_error() const override { return absl::OkStatus(); }
+
+  void Crash() override {
+    absl::MutexLock lock(&mutex_);
+    map_ = std::make_shared<Map>(*durable_);
+    shared_ = false;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<Map> map_ ABSL_GUARDED_BY(mutex_) = std::make_shared<Map>();
+  std::shared_ptr<const Map> durable_ ABSL_GUARDED_BY(mutex_) =
+      std::make_shared<Map>();
+  // map_ may be in a view or in durable_.
+  mutable bool shared_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+std::unique_ptr<MemoryEngine> NewMemoryEngine() {
+  return std::make_unique<MemoryEngineImpl>();
+}
+
+}  // namespace kv739::kv

@@ -1,0 +1,48 @@
+#include "kv/pending_writes.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kv/records.h"
+
+namespace kv739::kv {
+
+absl::StatusOr<PendingWrites::Item*> PendingWrites::Find(
+    const Engine& engine, absl::string_view key) {
+  const auto [it, fresh] = by_key_.try_emplace(key, nullptr);
+  if (!fresh) return it->second;
+  Item& item = items_.emplace_back();
+  it->second = &item;
+  item.key_ = key;
+  SetDataKey(group_, key, &key_buffer_);
+  absl::StatusOr<bool> found = engine.Get(key_buffer_, &item.owned_);
+  if (!found.ok()) return found.status();
+  if (*found) {
+    if (!DecodeValueHeader(item.owned_, &item.version_)) {
+      return absl::DataLossError(
+          absl::StrCat("group ", group_.value(), ": malformed value"));
+    }
+    item.found_ = true;
+    item.value_ = absl::string_view(item.owned_).substr(kValueHeaderBytes);
+  }
+  return &item;
+}
+
+void PendingWrites::WriteTo(Batch* batch) {
+  for (const Item& item : items_) {
+    if (!item.changed_) continue;
+    SetDataKey(group_, item.key_, &key_buffer_);
+    if (item.found_) {
+      SetValueRecord(item.version_, item.value_, &record_buffer_);
+      batch->Put(key_buffer_, record_buffer_);
+    } else {
+      batch->Delete(key_buffer_);
+    }
+  }
+}
+
+void PendingWrites::Clear() {
+  by_key_.clear();
+  items_.clear();
+}
+
+}  // namespace kv739::kv

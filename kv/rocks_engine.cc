@@ -1,0 +1,334 @@
+// Engine on RocksDB. Facts of RocksDB 7.8 that this file relies on:
+// - With its log off, a WriteBatch of one column family is in one memtable,
+//   memtables are flushed in order, and a flush is installed atomically: what
+//   a crash leaves is the state after some earlier batch, never a part of one.
+// - kPersistedTier reads then skip the memtables: what they find is durable.
+// - no_slowdown turns every wait for the disk into Status::Incomplete.
+// - A failed flush keeps its memtable and RocksDB tries again by itself.
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
+#include <rocksdb/table.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "kv/engine.h"
+
+namespace kv739::kv {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kMaxWriteBuffers = 4;
+constexpr double kBloomBitsPerKey = 10;  // 1 % false positives
+constexpr size_t kBlockBytes = 16 << 10;
+constexpr size_t kBatchReserveBytes = 64 << 10;
+constexpr size_t kBytesPerSync = 1 << 20;
+constexpr size_t kInfoLogBytes = 16 << 20;
+constexpr size_t kInfoLogFiles = 4;
+
+rocksdb::Slice ToSlice(absl::string_view bytes) {
+  return rocksdb::Slice(bytes.data(), bytes.size());
+}
+absl::string_view ToView(const rocksdb::Slice& slice) {
+  return absl::string_view(slice.data(), slice.size());
+}
+
+absl::Status ToStatus(const rocksdb::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string what = status.ToString();
+  if (status.IsCorruption()) return absl::DataLossError(what);
+  if (status.IsIncomplete() || status.IsNoSpace()) {
+    return absl::ResourceExhaustedError(what);
+  }
+  if (status.IsInvalidArgument()) return absl::InvalidArgumentError(what);
+  return absl::InternalError(what);
+}
+
+class RocksBatch : public Batch {
+ public:
+  void Put(absl::string_view key, absl::string_view value) override {
+    Note(batch_.Put(ToSlice(key), ToSlice(value)));
+  }
+  void Delete(absl::string_view key) override {
+    Note(batch_.Delete(ToSlice(key)));
+  }
+  void DeleteRange(absl::string_view begin, absl::string_view end) override {
+    Note(batch_.DeleteRange(ToSlice(begin), ToSlice(end)));
+  }
+  void Clear() override {
+    batch_.Clear();
+    error_ = absl::OkStatus();
+  }
+  uint64_t bytes() const override { return batch_.GetDataSize(); }
+
+  rocksdb::WriteBatch* batch() { return &batch_; }
+  // Of the first change that could not be taken up (a key over 4 GiB).
+  const absl::Status& error() const { return error_; }
+
+ private:
+  void Note(const rocksdb::Status& status) { error_.Update(ToStatus(status)); }
+
+  rocksdb::WriteBatch batch_{kBatchReserveBytes};
+  absl::Status error_;
+};
+
+absl::StatusOr<bool> Get(rocksdb::DB* db, const rocksdb::ReadOptions& options,
+                         absl::string_view key, std::string* value) {
+  const rocksdb::Status status =
+      db->Get(options, db->DefaultColumnFamily(), ToSlice(key), value);
+  if (status.ok()) return true;
+  if (status.IsNotFound()) return false;
+  return ToStatus(status);
+}
+
+class RocksView : public View {
+ public:
+  explicit RocksView(rocksdb::DB* db) : db_(db), snapshot_(db->GetSnapshot()) {}
+  ~RocksView() override { db_->ReleaseSnapshot(snapshot_); }
+  RocksView(const RocksView&) = delete;
+  RocksView& operator=(const RocksView&) = delete;
+
+  absl::StatusOr<bool> Get(absl::string_view key,
+                           std::string* value) const override {
+    rocksdb::ReadOptions options;
+    options.snapshot = snapshot_;
+    return kv::Get(db_, options, key, value);
+  }
+
+  absl::Status Scan(
+      absl::string_view begin, absl::string_view end,
+      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
+          visit) const override {
+    const rocksdb::Slice bound = ToSlice(end);
+    rocksdb::ReadOptions options;
+    options.snapshot = snapshot_;
+    options.iterate_upper_bound = &bound;
+    options.fill_cache = false;  // a scan must not push out what is hot
+    std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options));
+    for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
+      if (!visit(ToView(it->key()), ToView(it->value()))) break;
+    }
+    return ToStatus(it->status());
+  }
+
+ private:
+  rocksdb::DB* const db_;
+  const rocksdb::Snapshot* const snapshot_;
+};
+
+// Remembers the error that keeps RocksDB from working in the background.
+// RocksDB calls it from its own threads.
+class ErrorKeeper : public rocksdb::EventListener {
+ public:
+  void OnBackgroundError(rocksdb::BackgroundErrorReason,
+                         rocksdb::Status* status) override {
+    Set(ToStatus(*status));
+  }
+  void OnErrorRecoveryEnd(
+      const rocksdb::BackgroundErrorRecoveryInfo& info) override {
+    Set(ToStatus(info.new_bg_error));
+  }
+
+  absl::Status error() const {
+    if (!failed_.load(std::memory_order_acquire)) return absl::OkStatus();
+    absl::MutexLock lock(&mutex_);
+    return error_;
+  }
+
+ private:
+  void Set(absl::Status status) {
+    absl::MutexLock lock(&mutex_);
+    error_ = std::move(status);
+    failed_.store(!error_.ok(), std::memory_order_release);
+  }
+
+  std::atomic<bool> failed_{false};  // spares Apply the lock
+  mutable absl::Mutex mutex_;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
+};
+
+class RocksEngine : public Engine {
+ public:
+  RocksEngine(std::unique_ptr<rocksdb::DB> db,
+              std::shared_ptr<ErrorKeeper> errors)
+      : errors_(std::move(errors)), db_(std::move(db)) {
+    write_options_.disableWAL = true;
+    write_options_.no_slowdown = true;
+  }
+
+  // What cannot be flushed is applied again from the log, so an error here is
+  // no loss.
+  ~RocksEngine() override {
+    Flush().IgnoreError();
+    db_->Close().PermitUncheckedError();
+  }
+
+  std::unique_ptr<Batch> NewBatch() override {
+    return std::make_unique<RocksBatch>();
+  }
+
+  absl::Status Apply(Batch* batch) override {
+    absl::Status error = errors_->error();
+    if (!error.ok()) return error;
+    auto* rocks = static_cast<RocksBatch*>(batch);
+    if (!rocks->error().ok()) return rocks->error();
+    return ToStatus(db_->Write(write_options_, rocks->batch()));
+  }
+
+  absl::StatusOr<bool> Get(absl::string_view key,
+                           std::string* value) const override {
+    return kv::Get(db_.get(), rocksdb::ReadOptions(), key, value);
+  }
+
+  std::unique_ptr<View> NewView() const override {
+    return std::make_unique<RocksView>(db_.get());
+  }
+
+  absl::Status Flush() override {
+    return ToStatus(db_->Flush(rocksdb::FlushOptions()));
+  }
+
+  absl::StatusOr<bool> GetDurable(absl::string_view key,
+                                  std::string* value) const override {
+    rocksdb::ReadOptions options;
+    options.read_tier = rocksdb::kPersistedTier;
+    return kv::Get(db_.get(), options, key, value);
+  }
+
+  absl::Status background_error() const override { return errors_->error(); }
+
+ private:
+  const std::shared_ptr<ErrorKeeper> errors_;
+  const std::unique_ptr<rocksdb::DB> db_;
+  rocksdb::WriteOptions write_options_;
+};
+
+rocksdb::BlockBasedTableOptions TableOptions(const EngineOptions& options) {
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(options.block_cache_bytes);
+  table.block_size = kBlockBytes;
+  table.format_version = 5;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(kBloomBitsPerKey));
+  // All files are open at all times; in the cache their indexes and filters
+  // are bounded by it, and those of the newest files stay there.
+  table.cache_index_and_filter_blocks = true;
+  table.pin_l0_filter_and_index_blocks_in_cache = true;
+  table.data_block_index_type =
+      rocksdb::BlockBasedTableOptions::kDataBlockBinaryAndHash;
+  return table;
+}
+
+rocksdb::Options MakeOptions(const EngineOptions& options) {
+  rocksdb::Options o;
+  o.create_if_missing = true;
+  o.table_factory.reset(
+      rocksdb::NewBlockBasedTableFactory(TableOptions(options)));
+  o.write_buffer_size = options.write_buffer_bytes;
+  o.max_write_buffer_number = kMaxWriteBuffers;
+  o.level_compaction_dynamic_level_bytes = true;
+  o.compression = rocksdb::kLZ4Compression;
+  o.bottommost_compression = rocksdb::kZSTD;
+  // Many range tombstones are slow to read without this; also no open() on
+  // the path of a read.
+  o.max_open_files = -1;
+  o.max_background_jobs = std::max(2, options.background_threads);
+  o.bytes_per_sync = kBytesPerSync;
+  // The log is off. These are RocksDB's defaults, written down because
+  // nothing here is right with other values.
+  o.two_write_queues = false;
+  o.unordered_write = false;
+  o.enable_pipelined_write = false;
+  o.recycle_log_file_num = 0;
+  o.wal_bytes_per_sync = 0;
+  o.avoid_flush_during_shutdown = false;
+  o.paranoid_checks = true;
+  o.max_log_file_size = kInfoLogBytes;
+  o.keep_log_file_num = kInfoLogFiles;
+  o.stats_persist_period_sec = 0;
+  return o;
+}
+
+// What RocksDB made of the options that correctness rests on.
+absl::Status CheckOptions(const rocksdb::DB& db) {
+  const rocksdb::Options o = db.GetOptions();
+  const bool good = !o.two_write_queues && !o.unordered_write &&
+                    !o.enable_pipelined_write && o.recycle_log_file_num == 0 &&
+                    o.wal_bytes_per_sync == 0 && o.paranoid_checks &&
+                    o.max_open_files == -1 && o.inplace_update_support == false;
+  return good ? absl::OkStatus()
+              : absl::InternalError(
+                    "RocksDB changed an option that correctness rests on");
+}
+
+// RocksDB makes a new store where CURRENT is missing; over the files of an
+// old one that would be a loss without a word.
+absl::Status CheckDirectory(const std::string& dir) {
+  std::error_code error;
+  fs::create_directories(dir, error);
+  if (error) {
+    return absl::InternalError(absl::StrCat(dir, ": ", error.message()));
+  }
+  if (fs::exists(fs::path(dir) / "CURRENT", error)) return absl::OkStatus();
+  for (fs::directory_iterator it(dir, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename();
+    if (absl::EndsWith(name, ".sst") || absl::StartsWith(name, "MANIFEST-")) {
+      return absl::DataLossError(
+          absl::StrCat(dir, ": there is ", name, " but no CURRENT"));
+    }
+  }
+  return error ? absl::InternalError(absl::StrCat(dir, ": ", error.message()))
+               : absl::OkStatus();
+}
+
+// RocksDB tells a lock that is held by its text alone.
+bool IsLocked(const rocksdb::Status& status) {
+  const std::string what = status.ToString();
+  return status.IsIOError() &&
+         (absl::StrContains(what, "lock hold by current process") ||
+          (absl::StrContains(what, "While lock file") &&
+           absl::StrContains(what, "temporarily unavailable")));
+}
+
+absl::Status OpenError(const std::string& dir, const rocksdb::Status& status) {
+  const std::string what = absl::StrCat(dir, ": ", status.ToString());
+  if (IsLocked(status)) return absl::FailedPreconditionError(what);
+  // A file that CURRENT or the manifest names is not there.
+  if (status.IsCorruption() || status.IsPathNotFound()) {
+    return absl::DataLossError(what);
+  }
+  return absl::Status(ToStatus(status).code(), what);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
+    const std::string& dir, const EngineOptions& options) {
+  absl::Status status = CheckDirectory(dir);
+  if (!status.ok()) return status;
+  auto errors = std::make_shared<ErrorKeeper>();
+  rocksdb::Options rocks = MakeOptions(options);
+  rocks.listeners.push_back(errors);
+  rocksdb::DB* raw = nullptr;
+  const rocksdb::Status opened = rocksdb::DB::Open(rocks, dir, &raw);
+  if (!opened.ok()) return OpenError(dir, opened);
+  std::unique_ptr<rocksdb::DB> db(raw);
+  status = CheckOptions(*db);
+  if (!status.ok()) return status;
+  return std::make_unique<RocksEngine>(std::move(db), std::move(errors));
+}
+
+}  // namespace kv739::kv

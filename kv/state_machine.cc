@@ -1,0 +1,360 @@
+#include "kv/state_machine.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kv/coding.h"
+#include "kv/invariant.h"
+#include "kv/pending_writes.h"
+#include "kv/records.h"
+#include "kv/session_table.h"
+
+namespace kv739::kv {
+namespace {
+
+using raft::GroupId;
+using raft::LogPosition;
+
+// Stamps above it (the year 6429) count as it, so that no stamp, however
+// wrong, leaves no room for the versions that follow.
+constexpr Version kMaxStamp = Version{1} << 63;
+
+constexpr SessionLimits kLimits{kMaxSessions, kMaxSessionBytes,
+                                kMaxBytesOfSession, kSessionWindow};
+// Or the last write of a session might evict the session itself.
+static_assert(kMaxBytesOfSession + kMaxValueBytes + kAnswerCost <
+              kMaxSessionBytes);
+
+absl::Status Damaged(GroupId group, absl::string_view what) {
+  return absl::DataLossError(
+      absl::StrCat("group ", group.value(), ": malformed ", what));
+}
+
+absl::StatusOr<Meta> ReadMeta(GroupId group, absl::StatusOr<bool> found,
+                              absl::string_view record) {
+  if (!found.ok()) return found.status();
+  if (!*found) {
+    return absl::NotFoundError(
+        absl::StrCat("group ", group.value(), " is not in this store"));
+  }
+  Meta meta;
+  if (!DecodeMeta(record, &meta)) return Damaged(group, "meta record");
+  return meta;
+}
+
+class StateMachineImpl : public StateMachine {
+ public:
+  StateMachineImpl(Engine* engine, GroupId group)
+      : engine_(engine),
+        group_(group),
+        meta_key_(MetaKey(group)),
+        batch_(engine->NewBatch()),
+        pending_(group),
+        sessions_(group, kLimits) {}
+
+  absl::Status Restore() {
+    const std::unique_ptr<View> view = engine_->NewView();
+    std::string record;
+    absl::StatusOr<bool> found = view->Get(meta_key_, &record);
+    absl::StatusOr<Meta> meta = ReadMeta(group_, found, record);
+    if (!meta.ok()) return meta.status();
+    meta_ = *meta;
+    found = view->Get(ConfigurationKey(group_), &record);
+    if (!found.ok()) return found.status();
+    if (!*found) return Damaged(group_, "configuration: none");
+    absl::StatusOr<raft::Configuration> configuration =
+        raft::DecodeConfiguration(record);
+    if (!configuration.ok()) return Damaged(group_, "configuration");
+    configuration_ = *std::move(configuration);
+    return sessions_.Restore(*view, meta_.sessions_opened);
+  }
+
+  absl::Status Apply(absl::Span<const raft::Entry> entries,
+                     std::vector<ApplyResult>* results) override {
+    if (entries.empty()) return absl::OkStatus();
+    const size_t results_before = results->size();
+    const Meta meta_before = meta_;
+    sessions_.Begin();
+    absl::Status status = ApplyAll(entries, results);
+    if (status.ok()) {
+      sessions_.Commit();
+      if (new_configuration_)
+        configuration_ = std::move(changed_configuration_);
+    } else {
+      sessions_.Rollback();
+      meta_ = meta_before;
+      results->resize(results_before);
+    }
+    new_configuration_ = false;
+    pending_.Clear();
+    batch_->Clear();
+    return status;
+  }
+
+  absl::StatusOr<Value> Get(absl::string_view key) const override {
+    std::string data_key;
+    SetDataKey(group_, key, &data_key);
+    Value value;
+    absl::StatusOr<bool> found = engine_->Get(data_key, &value.value);
+    if (!found.ok()) return found.status();
+    if (!*found) return Value();
+    if (!DecodeValueHeader(value.value, &value.version)) {
+      return Damaged(group_, "value");
+    }
+    value.found = true;
+    value.value.erase(0, kValueHeaderBytes);
+    return value;
+  }
+
+  LogPosition applied() const override { return meta_.applied; }
+  const raft::Configuration& configuration() const override {
+    return configuration_;
+  }
+  Version last_version() const override { return meta_.last_version; }
+  uint64_t session_count() const override { return sessions_.size(); }
+
+  absl::StatusOr<LogPosition> durable() const override {
+    std::string record;
+    absl::StatusOr<bool> found = engine_->GetDurable(meta_key_, &record);
+    absl::StatusOr<Meta> meta = ReadMeta(group_, found, record);
+    if (!meta.ok()) return meta.status();
+    return meta->applied;
+  }
+
+  absl::StatusOr<StateHash> Hash() const override;
+
+ private:
+  absl::Status ApplyAll(absl::Span<const raft::Entry> entries,
+                        std::vector<ApplyResult>* results) {
+    for (const raft::Entry& entry : entries) {
+      KV739_KV_CHECK(entry.index == meta_.applied.index + 1,
+                     "an entry does not follow the applied one");
+      KV739_KV_CHECK(entry.data != nullptr, "an entry without data");
+      absl::Status status = ApplyEntry(entry, &results->emplace_back());
+      if (!status.ok()) return status;
+      meta_.applied = {entry.term, entry.index};
+    }
+    pending_.WriteTo(batch_.get());
+    sessions_.WriteTo(batch_.get());
+    meta_.sessions_opened = sessions_.opened();
+    batch_->Put(meta_key_, EncodeMeta(meta_));
+    return engine_->Apply(batch_.get());
+  }
+
+  absl::Status ApplyEntry(const raft::Entry& entry, ApplyResult* result) {
+    switch (entry.kind) {
+      case raft::EntryKind::kNoop:
+        return absl::OkStatus();
+      case raft::EntryKind::kConfiguration: {
+        auto configuration = raft::DecodeConfiguration(*entry.data);
+        KV739_KV_CHECK(configuration.ok(), "a configuration does not decode");
+        changed_configuration_ = *std::move(configuration);
+        new_configuration_ = true;
+        batch_->Put(ConfigurationKey(group_), *entry.data);
+        return absl::OkStatus();
+      }
+      case raft::EntryKind::kCommand: {
+        absl::StatusOr<Command> command = DecodeCommand(*entry.data);
+        KV739_KV_CHECK(command.ok(), "a command does not decode");
+        return ApplyCommand(*command, entry.index, result);
+      }
+    }
+    KV739_KV_CHECK(false, "an entry of an unknown kind");
+    return absl::OkStatus();
+  }
+
+  absl::Status ApplyCommand(const Command& command, raft::Index index,
+                            ApplyResult* result) {
+    if (command.op == Op::kOpenSession) {
+      result->session = sessions_.Open(index);
+      return absl::OkStatus();
+    }
+    if (command.op == Op::kCloseSession) {
+      if (!sessions_.Close(command.session)) {
+        result->code = ApplyCode::kSessionUnknown;
+      }
+      return absl::OkStatus();
+    }
+    if (command.session == 0) return Execute(command, result);
+
+    const SessionTable::Admission admission = sessions_.Admit(command, index);
+    if (admission.duplicate != nullptr) {
+      return Repeat(command, *admission.duplicate, result);
+    }
+    result->code = admission.code;
+    if (admission.code != ApplyCode::kOk) return absl::OkStatus();
+    absl::Status status = Execute(command, result);
+    if (!status.ok()) return status;
+    Answer answer;
+    answer.sequence = command.sequence;
+    answer.code = result->code;
+    answer.existed = result->existed;
+    answer.version = result->version;
+    answer.old_size = static_cast<uint32_t>(result->old_value.size());
+    answer.old_value = result->old_value;
+    sessions_.Remember(std::move(answer));
+    return absl::OkStatus();
+  }
+
+  absl::Status Repeat(const Command& command, const Answer& answer,
+                      ApplyResult* result) {
+    result->code = answer.code;
+    result->existed = answer.existed;
+    result->duplicate = true;
+    result->version = answer.version;
+    result->old_value = answer.old_value;
+    // A large one of an earlier batch.
+    if (!answer.large() || !answer.old_value.empty()) return absl::OkStatus();
+    absl::StatusOr<bool> found =
+        engine_->Get(OldValueKey(group_, command.session, command.sequence),
+                     &result->old_value);
+    if (!found.ok()) return found.status();
+    if (!*found || result->old_value.size() != answer.old_size) {
+      return Damaged(group_, "old value of a session");
+    }
+    return absl::OkStatus();
+  }
+
+  // The write itself.
+  absl::Status Execute(const Command& command, ApplyResult* result) {
+    absl::StatusOr<PendingWrites::Item*> found =
+        pending_.Find(*engine_, command.key);
+    if (!found.ok()) return found.status();
+    PendingWrites::Item& item = **found;
+    result->existed = item.found();
+    if (command.op == Op::kCompareAndSwap &&
+        item.version() != command.expected) {
+      result->code = ApplyCode::kCompareFailed;
+      result->version = item.version();
+      result->old_value = std::string(item.value());
+      return absl::OkStatus();
+    }
+    const uint64_t appended_to =
+        command.op == Op::kAppend ? item.value().size() : 0;
+    if (command.value.size() + appended_to > kMaxValueBytes) {
+      result->code = ApplyCode::kValueTooLarge;
+      return absl::OkStatus();
+    }
+    result->old_value = std::string(item.value());
+    result->version = meta_.last_version =
+        std::max(std::min(command.stamp, kMaxStamp), meta_.last_version + 1);
+    if (command.op == Op::kDelete) {
+      item.Remove();
+    } else if (command.op == Op::kAppend) {
+      item.SetOwned(result->version, absl::StrCat(item.value(), command.value));
+    } else {
+      item.Set(result->version, command.value);
+    }
+    return absl::OkStatus();
+  }
+
+  Engine* const engine_;
+  const GroupId group_;
+  const std::string meta_key_;
+  Meta meta_;
+  raft::Configuration configuration_;
+
+  // The batch under way; empty between calls of Apply, kept for its memory.
+  const std::unique_ptr<Batch> batch_;
+  PendingWrites pending_;
+  SessionTable sessions_;
+  raft::Configuration changed_configuration_;
+  bool new_configuration_ = false;
+};
+
+// Everything of the group as it stands in the engine, which is the same bytes
+// on all replicas; the group's number, the same in every key, is left out.
+absl::StatusOr<StateMachine::StateHash> StateMachineImpl::Hash() const {
+  const std::unique_ptr<View> view = engine_->NewView();
+  std::string record;
+  absl::StatusOr<bool> found = view->Get(meta_key_, &record);
+  absl::StatusOr<Meta> meta = ReadMeta(group_, found, record);
+  if (!meta.ok()) return meta.status();
+
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(
+      XXH3_createState(), XXH3_freeState);
+  KV739_KV_CHECK(state != nullptr, "out of memory");
+  XXH3_64bits_reset(state.get());
+  StateHash result;
+  result.index = meta->applied.index;
+  const std::string prefix = GroupBegin(group_);
+  std::string sizes;
+  absl::Status status =
+      view->Scan(prefix, GroupBegin(group_ + 1),
+                 [&](absl::string_view key, absl::string_view value) {
+                   key.remove_prefix(prefix.size());
+                   sizes.clear();
+                   AppendFixed64(&sizes, key.size());
+                   AppendFixed64(&sizes, value.size());
+                   XXH3_64bits_update(state.get(), sizes.data(), sizes.size());
+                   XXH3_64bits_update(state.get(), key.data(), key.size());
+                   XXH3_64bits_update(state.get(), value.data(), value.size());
+                   if (key[0] == static_cast<char>(Space::kData)) ++result.keys;
+                   return true;
+                 });
+  if (!status.ok()) return status;
+  result.hash = XXH3_64bits_digest(state.get());
+  return result;
+}
+
+}  // namespace
+
+absl::Status StateMachine::Create(Engine* engine, GroupId group,
+                                  const raft::Configuration& configuration) {
+  if (group.value() > kMaxGroupId) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "group ", group.value(), " is above the limit of ", kMaxGroupId));
+  }
+  absl::Status status = configuration.Validate();
+  if (!status.ok()) return status;
+  std::string record;
+  absl::StatusOr<bool> found = engine->Get(MetaKey(group), &record);
+  if (!found.ok()) return found.status();
+  if (*found) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("group ", group.value(), " is in this store already"));
+  }
+  const std::unique_ptr<Batch> batch = engine->NewBatch();
+  batch->Put(MetaKey(group), EncodeMeta(Meta()));
+  batch->Put(ConfigurationKey(group), raft::EncodeConfiguration(configuration));
+  return engine->Apply(batch.get());
+}
+
+absl::StatusOr<std::vector<GroupId>> StateMachine::List(const Engine& engine) {
+  const std::unique_ptr<View> view = engine.NewView();
+  const std::string end = GroupBegin(raft::kNoGroup);
+  std::vector<GroupId> groups;
+  // Looks at one key of each group.
+  for (GroupId next(0); next.value() <= kMaxGroupId;) {
+    std::string first;
+    absl::Status status = view->Scan(
+        GroupBegin(next), end, [&](absl::string_view key, absl::string_view) {
+          first = std::string(key);
+          return false;
+        });
+    if (!status.ok()) return status;
+    if (first.empty()) break;
+    GroupId group;
+    // The first key of a whole group is its meta record.
+    if (!ParseGroup(first, &group) || first != MetaKey(group)) {
+      return absl::DataLossError("a key that belongs to no group");
+    }
+    groups.push_back(group);
+    next = group + 1;
+  }
+  return groups;
+}
+
+absl::StatusOr<std::unique_ptr<StateMachine>> StateMachine::Open(
+    Engine* engine, GroupId group) {
+  auto machine = std::make_unique<StateMachineImpl>(engine, group);
+  absl::Status status = machine->Restore();
+  if (!status.ok()) return status;
+  return machine;
+}
+
+}  // namespace kv739::kv

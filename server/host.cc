@@ -1,0 +1,287 @@
+#include "server/host.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "server/loop.h"
+
+namespace kv739::server {
+namespace {
+
+bool IsPortable(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+         (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '/';
+}
+
+// Calls `done` with the sum once every loop has given its part.
+template <typename T>
+struct Gather {
+  absl::Mutex mutex;
+  T value ABSL_GUARDED_BY(mutex){};
+  size_t missing ABSL_GUARDED_BY(mutex) = 0;
+  absl::AnyInvocable<void(T)> done;
+};
+
+}  // namespace
+
+class Host::Impl {
+ public:
+  Impl(const HostOptions& options, const HostParts& parts,
+       std::shared_ptr<const kv::ClusterMap> map)
+      : options_(options), parts_(parts), map_(std::move(map)) {
+    for (int i = 0; i < options_.loops; ++i) {
+      loops_.push_back(
+          std::make_unique<Loop>(options_, parts_, parts_.random->Next()));
+    }
+  }
+
+  absl::Status Add(HostedReplica replica) {
+    hosted_.insert(replica.group);
+    return LoopOf(replica.group).AddReplica(std::move(replica), map_);
+  }
+
+  void Submit(std::vector<Operation> operations);
+  void OnPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages);
+  void Tick() {
+    for (auto& loop : loops_) loop->Post(TickEvent{});
+  }
+  void CollectStats(absl::AnyInvocable<void(HostStats)> done);
+  void TransferLeadership(raft::GroupId group, raft::NodeId target,
+                          Replica::TransferDone done);
+  void BeginStop(absl::AnyInvocable<void(int)> done);
+  void Stop();
+  std::shared_ptr<const kv::ClusterMap> map() const { return map_; }
+  bool AllGroupsHaveLeader() const {
+    return std::all_of(loops_.begin(), loops_.end(), [](const auto& loop) {
+      return loop->AllGroupsHaveLeader();
+    });
+  }
+
+ private:
+  Loop& LoopOf(raft::GroupId group) {
+    return *loops_[group.value() % loops_.size()];
+  }
+  // OK, or why the operation is refused before any group sees it.
+  bool Check(Operation& operation, Reply* refusal) const;
+
+  const HostOptions options_;
+  const HostParts parts_;
+  const std::shared_ptr<const kv::ClusterMap> map_;
+  absl::flat_hash_set<raft::GroupId> hosted_;
+  std::vector<std::unique_ptr<Loop>> loops_;
+};
+
+bool Host::Impl::Check(Operation& operation, Reply* refusal) const {
+  auto invalid = [&](std::string message) {
+    refusal->code = ReplyCode::kInvalidArgument;
+    refusal->message = std::move(message);
+    return false;
+  };
+  if (operation.kind != OpKind::kOpenSession) {
+    if (operation.key.empty()) return invalid("the key is empty");
+    if (operation.key.size() > options_.max_key_bytes) {
+      return invalid(absl::StrCat("the key has ", operation.key.size(),
+                                  " bytes; the limit is ",
+                                  options_.max_key_bytes));
+    }
+    if (operation.value.size() > options_.max_value_bytes) {
+      return invalid(absl::StrCat("the value has ", operation.value.size(),
+                                  " bytes; the limit is ",
+                                  options_.max_value_bytes));
+    }
+    if (options_.portable_keys) {
+      auto bad = std::find_if_not(operation.key.begin(), operation.key.end(),
+                                  IsPortable);
+      if (bad != operation.key.end()) {
+        return invalid(absl::StrCat(
+            "the key has a byte other than letters, digits and - _ . / at "
+            "offset ",
+            bad - operation.key.begin()));
+      }
+    }
+    operation.group = map_->OwnerOf(kv::SlotOf(operation.key));
+  }
+  if (!hosted_.contains(operation.group)) {
+    refusal->code = ReplyCode::kWrongGroup;
+    refusal->group = operation.group;
+    refusal->map_epoch = map_->epoch;
+    refusal->message = absl::StrCat("group ", operation.group.value(),
+                                    " is not on this server");
+    return false;
+  }
+  return true;
+}
+
+void Host::Impl::Submit(std::vector<Operation> operations) {
+  std::vector<std::vector<Operation>> by_loop(loops_.size());
+  for (Operation& operation : operations) {
+    Reply refusal;
+    if (!Check(operation, &refusal)) {
+      refusal.tag = operation.tag;
+      refusal.kind = operation.kind;
+      operation.sink->Deliver(std::move(refusal));
+      operation.sink->Flush();
+      continue;
+    }
+    by_loop[operation.group.value() % loops_.size()].push_back(
+        std::move(operation));
+  }
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    if (!by_loop[i].empty()) loops_[i]->Post(std::move(by_loop[i]));
+  }
+}
+
+void Host::Impl::OnPeerMessages(raft::NodeId from,
+                                std::vector<GroupMessage> messages) {
+  if (loops_.size() == 1) {
+    loops_[0]->Post(PeerEvent{from, std::move(messages)});
+    return;
+  }
+  std::vector<std::vector<GroupMessage>> by_loop(loops_.size());
+  for (GroupMessage& message : messages) {
+    by_loop[message.group.value() % loops_.size()].push_back(
+        std::move(message));
+  }
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    if (!by_loop[i].empty()) {
+      loops_[i]->Post(PeerEvent{from, std::move(by_loop[i])});
+    }
+  }
+}
+
+void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
+  auto gather = std::make_shared<Gather<HostStats>>();
+  gather->done = std::move(done);
+  {
+    absl::MutexLock lock(&gather->mutex);
+    gather->missing = loops_.size();
+    gather->value.map_epoch = map_->epoch;
+  }
+  for (auto& loop : loops_) {
+    loop->Post([gather, loop = loop.get()](Turn&) {
+      HostStats all;
+      {
+        absl::MutexLock lock(&gather->mutex);
+        loop->AddStats(&gather->value);
+        if (--gather->missing > 0) return;
+        all = std::move(gather->value);
+      }
+      std::sort(all.replicas.begin(), all.replicas.end(),
+                [](const ReplicaStats& a, const ReplicaStats& b) {
+                  return a.group < b.group;
+                });
+      gather->done(std::move(all));
+    });
+  }
+}
+
+void Host::Impl::TransferLeadership(raft::GroupId group, raft::NodeId target,
+                                    Replica::TransferDone done) {
+  LoopOf(group).Post(
+      [this, group, target, done = std::move(done)](Turn& turn) mutable {
+        Replica* replica = LoopOf(group).Find(group);
+        if (replica == nullptr) {
+          done(absl::NotFoundError(
+              absl::StrCat("group ", group.value(), " is not on this server")));
+          return;
+        }
+        replica->Transfer(target, std::move(done));
+        if (replica->Touch()) turn.touched.push_back(replica);
+      });
+}
+
+void Host::Impl::BeginStop(absl::AnyInvocable<void(int)> done) {
+  auto gather = std::make_shared<Gather<int>>();
+  gather->done = std::move(done);
+  {
+    absl::MutexLock lock(&gather->mutex);
+    gather->missing = loops_.size();
+  }
+  // A loop is finished when each transfer of its groups has ended.
+  auto finished = [gather](int still_led) {
+    int all = 0;
+    {
+      absl::MutexLock lock(&gather->mutex);
+      gather->value += still_led;
+      if (--gather->missing > 0) return;
+      all = gather->value;
+    }
+    gather->done(all);
+  };
+  for (auto& loop : loops_) {
+    loop->Post([finished, loop = loop.get()](Turn& turn) {
+      loop->BeginStop();
+      struct Count {
+        int open = 1;
+        int still_led = 0;
+      };
+      auto count = std::make_shared<Count>();
+      auto ended = [count, finished](bool still_led) {
+        count->still_led += still_led;
+        if (--count->open == 0) finished(count->still_led);
+      };
+      for (const auto& replica : loop->replicas()) {
+        if (!replica->IsLeader()) continue;
+        ++count->open;
+        replica->Transfer(raft::NodeId(),
+                          [ended](absl::StatusOr<raft::NodeId> leader) {
+                            ended(!leader.ok());
+                          });
+        if (replica->Touch()) turn.touched.push_back(replica.get());
+      }
+      ended(false);
+    });
+  }
+}
+
+void Host::Impl::Stop() {
+  for (auto& loop : loops_) {
+    loop->Post([loop = loop.get()](Turn& turn) {
+      loop->BeginStop();
+      for (const auto& replica : loop->replicas()) replica->AbandonAll(turn);
+    });
+  }
+}
+
+Host::Host(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Host::~Host() = default;
+
+absl::StatusOr<std::unique_ptr<Host>> Host::Create(
+    const HostOptions& options, const HostParts& parts,
+    std::shared_ptr<const kv::ClusterMap> map,
+    std::vector<HostedReplica> replicas) {
+  auto impl = std::make_unique<Impl>(options, parts, std::move(map));
+  for (HostedReplica& replica : replicas) {
+    absl::Status status = impl->Add(std::move(replica));
+    if (!status.ok()) return status;
+  }
+  return std::unique_ptr<Host>(new Host(std::move(impl)));
+}
+
+void Host::Submit(std::vector<Operation> operations) {
+  impl_->Submit(std::move(operations));
+}
+void Host::OnPeerMessages(raft::NodeId from,
+                          std::vector<GroupMessage> messages) {
+  impl_->OnPeerMessages(from, std::move(messages));
+}
+void Host::Tick() { impl_->Tick(); }
+void Host::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
+  impl_->CollectStats(std::move(done));
+}
+void Host::TransferLeadership(
+    raft::GroupId group, raft::NodeId target,
+    absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) {
+  impl_->TransferLeadership(group, target, std::move(done));
+}
+void Host::BeginStop(absl::AnyInvocable<void(int still_led)> done) {
+  impl_->BeginStop(std::move(done));
+}
+void Host::Stop() { impl_->Stop(); }
+std::shared_ptr<const kv::ClusterMap> Host::map() const { return impl_->map(); }
+bool Host::AllGroupsHaveLeader() { return impl_->AllGroupsHaveLeader(); }
+
+}  // namespace kv739::server

@@ -1,0 +1,117 @@
+// Hosts the replicas of a node. Groups are spread over loops; at any moment
+// one thread owns a loop and with it all its groups, so groups need no locks.
+//
+// A thread that has something for a loop puts it into the loop's inbox and,
+// when nobody owns the loop, becomes its owner until the inbox is empty: the
+// gRPC thread for requests and messages, the WAL thread for what became
+// durable. Nobody waits for anybody, and there is no hand-over to a worker
+// thread. What a turn makes (messages, log writes, answers) is carried out
+// as raft/ready.h demands; answers leave after the loop is given up.
+//
+//   inbox -> turn { Step, Propose, ... ; TakeReady of every touched group }
+//         -> transport (one call per peer), log (one task), apply, answers
+#ifndef KV739_SERVER_HOST_H_
+#define KV739_SERVER_HOST_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "kv/cluster_map.h"
+#include "kv/engine.h"
+#include "kv/state_machine.h"
+#include "raft/options.h"
+#include "server/clock.h"
+#include "server/operation.h"
+#include "server/request_handler.h"
+#include "server/stats.h"
+#include "server/transport.h"
+#include "server/wal/wal_thread.h"
+
+namespace kv739::server {
+
+struct HostOptions {
+  raft::NodeId self;
+  raft::Options raft;  // `self` is filled in
+  int loops = 1;
+  // Requests and messages that may wait in one loop's inbox; beyond it
+  // requests are answered kOverloaded and messages dropped.
+  uint64_t max_inbox_events = 65536;
+  // Limits on what clients send.
+  uint32_t max_key_bytes = kv::kMaxKeyBytes;
+  uint32_t max_value_bytes = kv::kMaxValueBytes;
+  // Keys of letters, digits and - _ . / only.
+  bool portable_keys = false;
+  // Proposals of one group whose answers are due.
+  uint32_t max_pending_proposals = 65536;
+};
+
+// What Host needs of the node around it; all must outlive it.
+struct HostParts {
+  kv::Engine* engine = nullptr;
+  wal::LogWriter* log = nullptr;
+  Transport* transport = nullptr;
+  Clock* clock = nullptr;
+  raft::Random* random = nullptr;
+  // Called when a replica cannot go on (its store failed): the node must
+  // stop. Any thread.
+  std::function<void(const absl::Status&)> on_failure;
+};
+
+// One replica as it is found on disk.
+struct HostedReplica {
+  raft::GroupId group;
+  std::unique_ptr<kv::StateMachine> machine;
+  raft::InitialState state;
+};
+
+class Host : public RequestHandler {
+ public:
+  static absl::StatusOr<std::unique_ptr<Host>> Create(
+      const HostOptions& options, const HostParts& parts,
+      std::shared_ptr<const kv::ClusterMap> map,
+      std::vector<HostedReplica> replicas);
+  ~Host() override;
+
+  // Any thread, all of these. Each operation is answered once through its
+  // sink. Limits and slot ownership are checked here.
+  void Submit(std::vector<Operation> operations) override;
+  void OnPeerMessages(raft::NodeId from,
+                      std::vector<GroupMessage> messages) override;
+  void Tick() override;
+
+  // Calls back with a consistent copy, on some thread.
+  void CollectStats(absl::AnyInvocable<void(HostStats)> done) override;
+
+  // Hands over the leadership of one group; target none: the member that has
+  // caught up most. `done` gets the new leader, FAILED_PRECONDITION when not
+  // leader, NOT_FOUND for no voter, ABORTED when it did not happen.
+  void TransferLeadership(
+      raft::GroupId group, raft::NodeId target,
+      absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) override;
+
+  // From now on new requests are refused as kUnavailable; leaderships are
+  // handed over; `done` is called with the number of groups still led once
+  // none is left or all transfers have ended.
+  void BeginStop(absl::AnyInvocable<void(int still_led)> done);
+  // Answers everything that waits (kUnknown for writes under way,
+  // kUnavailable for reads) and refuses all input from then on.
+  void Stop();
+
+  std::shared_ptr<const kv::ClusterMap> map() const override;
+  // True when every group here knows a leader.
+  bool AllGroupsHaveLeader() override;
+
+ private:
+  class Impl;
+  explicit Host(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_HOST_H_

@@ -1,0 +1,358 @@
+#include "server/loop.h"
+
+#include <algorithm>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+
+namespace kv739::server {
+namespace {
+
+class SeededRandom : public raft::Random {
+ public:
+  explicit SeededRandom(uint64_t seed) : engine_(seed) {}
+  uint64_t Next() override { return engine_(); }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// How much an event counts against max_inbox_events.
+uint64_t Weight(const InboxEvent& event) {
+  if (const auto* operations = std::get_if<std::vector<Operation>>(&event)) {
+    return operations->size();
+  }
+  if (const auto* peer = std::get_if<PeerEvent>(&event)) {
+    return peer->messages.size();
+  }
+  return 0;
+}
+
+template <typename To>
+void MergeAnswers(const LoopStats& from, To* to) {
+  for (int kind = 0; kind < kOpKinds; ++kind) {
+    to->latency_us[kind].Merge(from.latency_us[kind]);
+    for (int code = 0; code < kReplyCodes; ++code) {
+      to->replies[kind][code] += from.replies[kind][code];
+    }
+  }
+}
+
+void Touch(Replica* replica, Turn& turn) {
+  if (replica->Touch()) turn.touched.push_back(replica);
+}
+
+}  // namespace
+
+Loop::Loop(const HostOptions& options, const HostParts& parts, uint64_t seed)
+    : options_(options),
+      parts_(parts),
+      random_(std::make_unique<SeededRandom>(seed)) {}
+
+Loop::~Loop() = default;
+
+absl::Status Loop::AddReplica(HostedReplica hosted,
+                              std::shared_ptr<const kv::ClusterMap> map) {
+  auto replica = Replica::Create(options_, std::move(hosted), std::move(map),
+                                 random_.get(), parts_.clock);
+  if (!replica.ok()) return replica.status();
+  by_group_[(*replica)->group()] = replica->get();
+  replicas_.push_back(*std::move(replica));
+  leaderless_.store(static_cast<int>(replicas_.size()));
+  return absl::OkStatus();
+}
+
+Replica* Loop::Find(raft::GroupId group) {
+  auto it = by_group_.find(group);
+  return it == by_group_.end() ? nullptr : it->second;
+}
+
+// ---- the inbox ----
+
+void Loop::Post(InboxEvent event) { PostFrom(std::move(event), false); }
+
+void Loop::PostFrom(InboxEvent event, bool on_log_thread) {
+  const uint64_t weight = Weight(event);
+  bool refused = false;
+  {
+    absl::MutexLock lock(&inbox_mutex_);
+    if (weight > 0 && inbox_weight_ + weight > options_.max_inbox_events &&
+        inbox_weight_ > 0) {
+      inbox_refused_ += weight;
+      refused = true;
+    } else {
+      inbox_weight_ += weight;
+      inbox_.push_back(std::move(event));
+    }
+  }
+  if (!refused) {
+    Run(on_log_thread);
+    return;
+  }
+  auto* operations = std::get_if<std::vector<Operation>>(&event);
+  if (operations == nullptr) return;  // Raft sends lost messages again
+  for (Operation& operation : *operations) {
+    Reply reply;
+    reply.tag = operation.tag;
+    reply.kind = operation.kind;
+    reply.code = ReplyCode::kOverloaded;
+    reply.message = absl::StrCat("more than ", options_.max_inbox_events,
+                                 " requests wait in this server");
+    operation.sink->Deliver(std::move(reply));
+  }
+  for (Operation& operation : *operations) operation.sink->Flush();
+}
+
+bool Loop::TakeInbox(std::vector<InboxEvent>* events) {
+  events->clear();
+  absl::MutexLock lock(&inbox_mutex_);
+  if (inbox_.empty() || owned_) return false;
+  owned_ = true;
+  events->swap(inbox_);
+  inbox_weight_ = 0;
+  return true;
+}
+
+void Loop::GiveUp() {
+  absl::MutexLock lock(&inbox_mutex_);
+  owned_ = false;
+}
+
+void Loop::Run(bool on_log_thread) {
+  std::vector<InboxEvent> events;
+  while (TakeInbox(&events)) {
+    Turn turn;
+    turn.stats = &stats_;
+    turn.now_nanos = parts_.clock->MonotonicNanos();
+    for (InboxEvent& event : events) Handle(std::move(event), turn);
+    FinishTurn(turn);
+    SendMessages(turn);
+    SubmitLog(turn);
+    StartFetches(turn);
+    GiveUp();
+    CarryOut(turn);
+    // The log thread leaves what came meanwhile to the turn after its next
+    // sync, when there is one to do: clients wait for the sync. It comes back
+    // then, so nothing is forgotten.
+    if (on_log_thread) {
+      absl::MutexLock lock(&log_mutex_);
+      if (log_busy_) return;
+    }
+  }
+}
+
+// ---- a turn ----
+
+void Loop::Handle(InboxEvent event, Turn& turn) {
+  if (auto* operations = std::get_if<std::vector<Operation>>(&event)) {
+    HandleOperations(std::move(*operations), turn);
+  } else if (auto* peer = std::get_if<PeerEvent>(&event)) {
+    HandlePeer(std::move(*peer), turn);
+  } else if (std::holds_alternative<TickEvent>(event)) {
+    for (const auto& replica : replicas_) {
+      replica->Tick();
+      Touch(replica.get(), turn);
+    }
+  } else if (auto* durable = std::get_if<DurableEvent>(&event)) {
+    for (DurableGroup& group : durable->groups) {
+      group.replica->Persisted(group.position);
+      Touch(group.replica, turn);
+    }
+  } else if (auto* fetched = std::get_if<FetchedEvent>(&event)) {
+    if (Replica* replica = Find(fetched->group)) {
+      replica->Fetched(fetched->peer, std::move(fetched->entries));
+      Touch(replica, turn);
+    }
+  } else {
+    std::get<CallEvent>(event)(turn);
+  }
+}
+
+void Loop::HandleOperations(std::vector<Operation> operations, Turn& turn) {
+  for (Operation& operation : operations) {
+    Replica* replica = Find(operation.group);
+    if (replica == nullptr || stopping_) {
+      Reply reply;
+      reply.code = ReplyCode::kUnavailable;
+      reply.group = operation.group;
+      reply.message = "the server is stopping";
+      turn.Answer(operation, std::move(reply));
+      continue;
+    }
+    replica->Request(std::move(operation), turn);
+    Touch(replica, turn);
+  }
+}
+
+void Loop::HandlePeer(PeerEvent event, Turn& turn) {
+  stats_.peer_messages_received += event.messages.size();
+  for (GroupMessage& message : event.messages) {
+    Replica* replica = Find(message.group);
+    if (replica == nullptr) {
+      ++stats_.peer_messages_dropped;
+      continue;
+    }
+    replica->Step(event.from, std::move(message.message));
+    Touch(replica, turn);
+  }
+}
+
+void Loop::FinishTurn(Turn& turn) {
+  for (Replica* replica : turn.touched) {
+    replica->Untouch();
+    const bool had_leader = replica->has_leader();
+    absl::Status status = replica->Finish(turn);
+    if (!status.ok()) {
+      parts_.on_failure(status);
+      continue;
+    }
+    if (had_leader != replica->has_leader()) {
+      leaderless_.fetch_add(had_leader ? 1 : -1, std::memory_order_relaxed);
+    }
+  }
+}
+
+void Loop::SendMessages(Turn& turn) {
+  for (auto& [to, messages] : turn.outbox) {
+    stats_.peer_messages_sent += messages.size();
+    parts_.transport->Send(to, std::move(messages));
+  }
+}
+
+// ---- the log ----
+
+void Loop::SubmitLog(Turn& turn) {
+  if (turn.durable.empty()) return;
+  {
+    absl::MutexLock lock(&log_mutex_);
+    if (log_busy_) {
+      std::move(turn.writes.begin(), turn.writes.end(),
+                std::back_inserter(next_writes_));
+      std::move(turn.durable.begin(), turn.durable.end(),
+                std::back_inserter(next_durable_));
+      return;
+    }
+    log_busy_ = true;
+  }
+  StartLogWrite(std::move(turn.writes), std::move(turn.durable));
+}
+
+void Loop::StartLogWrite(std::vector<wal::GroupWrite> writes,
+                         std::vector<DurableGroup> durable) {
+  wal::WalTask task;
+  task.writes = std::move(writes);
+  task.done = [this, durable = std::move(durable)]() mutable {
+    OnLogDone(std::move(durable));
+  };
+  parts_.log->Submit(std::move(task));
+}
+
+void Loop::OnLogDone(std::vector<DurableGroup> durable) {
+  // What was gathered meanwhile goes to the disk first.
+  std::vector<wal::GroupWrite> writes;
+  std::vector<DurableGroup> next;
+  {
+    absl::MutexLock lock(&log_mutex_);
+    writes.swap(next_writes_);
+    next.swap(next_durable_);
+    log_busy_ = !next.empty();
+  }
+  if (!next.empty()) StartLogWrite(std::move(writes), std::move(next));
+
+  // Acknowledgements leave from here, without waiting for the loop.
+  absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;
+  for (DurableGroup& group : durable) {
+    for (raft::Envelope& envelope : group.send) {
+      outbox[envelope.to].push_back(
+          GroupMessage{group.replica->group(), std::move(envelope.message)});
+    }
+    group.send.clear();
+  }
+  for (auto& [to, messages] : outbox) {
+    parts_.transport->Send(to, std::move(messages));
+  }
+  PostFrom(DurableEvent{std::move(durable)}, true);
+}
+
+void Loop::StartFetches(Turn& turn) {
+  for (const FetchRequest& request : turn.fetches) {
+    parts_.log->ReadAsync(
+        request.group, request.fetch.first, request.fetch.last,
+        request.fetch.max_bytes,
+        [this, group = request.group, peer = request.fetch.peer](
+            absl::StatusOr<std::vector<raft::Entry>> entries) {
+          // Damage is found by checksums and must not travel; the follower is
+          // left behind until its leader changes.
+          if (absl::IsDataLoss(entries.status())) {
+            parts_.on_failure(entries.status());
+            return;
+          }
+          FetchedEvent event{group, peer, {}};
+          if (entries.ok()) event.entries = *std::move(entries);
+          Post(std::move(event));
+        });
+  }
+}
+
+// ---- answers ----
+
+void Loop::CarryOut(Turn& turn) {
+  if (!turn.reads.empty()) ServeReads(turn);
+  for (auto& [sink, reply] : turn.replies) sink->Deliver(std::move(reply));
+  // Answers of one stream come one after the other mostly; a second Flush of
+  // it does nothing.
+  const ReplySink* last = nullptr;
+  for (auto& [sink, reply] : turn.replies) {
+    if (sink.get() != last) sink->Flush();
+    last = sink.get();
+  }
+}
+
+void Loop::ServeReads(Turn& turn) {
+  LoopStats stats;
+  turn.stats = &stats;
+  for (ReadyReads& ready : turn.reads) {
+    for (Operation& operation : ready.reads) {
+      auto value = ready.machine->Get(operation.key);
+      Reply reply;
+      if (value.ok()) {
+        reply.found = value->found;
+        reply.version = value->version;
+        reply.value = std::move(value->value);
+      } else {
+        reply.code = ReplyCode::kInternal;
+        reply.message = std::string(value.status().message());
+      }
+      reply.group = operation.group;
+      turn.Answer(operation, std::move(reply));
+    }
+  }
+  absl::MutexLock lock(&read_stats_mutex_);
+  MergeAnswers(stats, &read_stats_);
+}
+
+void Loop::AddStats(HostStats* stats) const {
+  for (const auto& replica : replicas_) {
+    stats->replicas.push_back(replica->Stats());
+  }
+  MergeAnswers(stats_, stats);
+  {
+    absl::MutexLock lock(&read_stats_mutex_);
+    MergeAnswers(read_stats_, stats);
+  }
+  {
+    absl::MutexLock lock(&inbox_mutex_);
+    stats->inbox_events += inbox_weight_;
+    stats->inbox_refused += inbox_refused_;
+  }
+  stats->proposals_per_turn.Merge(stats_.proposals_per_turn);
+  stats->entries_per_apply.Merge(stats_.entries_per_apply);
+  stats->reads_per_round.Merge(stats_.reads_per_round);
+  stats->peer_messages_received += stats_.peer_messages_received;
+  stats->peer_messages_sent += stats_.peer_messages_sent;
+  stats->peer_messages_dropped += stats_.peer_messages_dropped;
+  stats->apply_stalls += stats_.apply_stalls;
+  stats->stopping = stats->stopping || stopping_;
+}
+
+}  // namespace kv739::server

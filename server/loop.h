@@ -1,0 +1,128 @@
+// One loop of a node: an inbox, and the replicas of the groups that it runs.
+// See server/host.h for how loops are owned; this file is the mechanism.
+#ifndef KV739_SERVER_LOOP_H_
+#define KV739_SERVER_LOOP_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/synchronization/mutex.h"
+#include "server/host.h"
+#include "server/operation.h"
+#include "server/replica.h"
+#include "server/stats.h"
+#include "server/transport.h"
+#include "server/wal/wal_thread.h"
+
+namespace kv739::server {
+
+// What may be put into an inbox.
+struct PeerEvent {
+  raft::NodeId from;
+  std::vector<GroupMessage> messages;
+};
+struct TickEvent {};
+struct DurableEvent {
+  std::vector<DurableGroup> groups;
+};
+struct FetchedEvent {
+  raft::GroupId group;
+  raft::NodeId peer;
+  std::vector<raft::Entry> entries;
+};
+// Anything rare: runs with the loop owned.
+using CallEvent = absl::AnyInvocable<void(Turn&)>;
+
+using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
+                           DurableEvent, FetchedEvent, CallEvent>;
+
+class Loop {
+ public:
+  Loop(const HostOptions& options, const HostParts& parts, uint64_t seed);
+  ~Loop();
+
+  // Before the first Post.
+  absl::Status AddReplica(HostedReplica replica,
+                          std::shared_ptr<const kv::ClusterMap> map);
+
+  // Any thread. Takes the event unless the inbox is full: operations are then
+  // answered kOverloaded and messages dropped; other events always fit.
+  void Post(InboxEvent event);
+
+  // With the loop owned (from a CallEvent).
+  Replica* Find(raft::GroupId group);
+  const std::vector<std::unique_ptr<Replica>>& replicas() const {
+    return replicas_;
+  }
+  void AddStats(HostStats* stats) const;
+  // Refuses requests from now on; the replicas hand over.
+  void BeginStop() { stopping_ = true; }
+  bool stopping() const { return stopping_; }
+
+  // Any thread.
+  bool AllGroupsHaveLeader() const {
+    return leaderless_.load(std::memory_order_relaxed) == 0;
+  }
+
+ private:
+  // Runs turns until the inbox is empty or another thread owns the loop.
+  void Run(bool on_log_thread);
+  // Becomes the owner and takes what waits; false when there is nothing to do
+  // or another thread does it.
+  bool TakeInbox(std::vector<InboxEvent>* events);
+  void GiveUp();
+  void PostFrom(InboxEvent event, bool on_log_thread);
+  void Handle(InboxEvent event, Turn& turn);
+  void HandleOperations(std::vector<Operation> operations, Turn& turn);
+  void HandlePeer(PeerEvent event, Turn& turn);
+  void FinishTurn(Turn& turn);
+  void SendMessages(Turn& turn);
+  void SubmitLog(Turn& turn);
+  void StartFetches(Turn& turn);
+  void StartLogWrite(std::vector<wal::GroupWrite> writes,
+                     std::vector<DurableGroup> durable);
+  void OnLogDone(std::vector<DurableGroup> durable);
+  // Without the loop: reads the state for confirmed reads, sends answers.
+  void CarryOut(Turn& turn);
+  void ServeReads(Turn& turn);
+
+  const HostOptions options_;
+  const HostParts parts_;
+  std::unique_ptr<raft::Random> random_;
+
+  mutable absl::Mutex inbox_mutex_;
+  std::vector<InboxEvent> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
+  uint64_t inbox_weight_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
+  uint64_t inbox_refused_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
+  bool owned_ ABSL_GUARDED_BY(inbox_mutex_) = false;
+
+  // Log writes of this loop: one task is under way at most, and what comes
+  // meanwhile is gathered for the next, so that one sync serves it all.
+  absl::Mutex log_mutex_;
+  bool log_busy_ ABSL_GUARDED_BY(log_mutex_) = false;
+  std::vector<wal::GroupWrite> next_writes_ ABSL_GUARDED_BY(log_mutex_);
+  std::vector<DurableGroup> next_durable_ ABSL_GUARDED_BY(log_mutex_);
+
+  // Answers to reads; they are made without the loop.
+  mutable absl::Mutex read_stats_mutex_;
+  LoopStats read_stats_ ABSL_GUARDED_BY(read_stats_mutex_);
+
+  // The owner's.
+  std::vector<std::unique_ptr<Replica>> replicas_;  // by group
+  absl::flat_hash_map<raft::GroupId, Replica*> by_group_;
+  LoopStats stats_;
+  bool stopping_ = false;
+
+  std::atomic<int> leaderless_{0};
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_LOOP_H_

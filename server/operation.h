@@ -1,0 +1,92 @@
+// A client's request and its answer as the replica host sees them: free of
+// gRPC, so that the simulator can make them too.
+#ifndef KV739_SERVER_OPERATION_H_
+#define KV739_SERVER_OPERATION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kv/command.h"
+#include "kv/types.h"
+#include "raft/types.h"
+
+namespace kv739::server {
+
+enum class OpKind : uint8_t {
+  kGet,       // linearizable
+  kGetStale,  // this replica's state, whatever its age
+  kPut,
+  kDelete,
+  kAppend,
+  kCompareAndSwap,
+  kOpenSession,
+};
+inline constexpr int kOpKinds = 7;
+const char* OpName(OpKind kind);  // "get", "get_stale", "put", ...
+inline bool IsRead(OpKind kind) {
+  return kind == OpKind::kGet || kind == OpKind::kGetStale;
+}
+
+// How it ended; see kv739.v1.ErrorCode, which has the same meanings.
+enum class ReplyCode : uint8_t {
+  kOk,
+  kInvalidArgument,
+  kNotLeader,
+  kWrongGroup,
+  kOverloaded,
+  kUnavailable,
+  kUnknown,
+  kSessionUnknown,
+  kSequenceRefused,
+  kValueTooLarge,
+  kInternal,
+};
+inline constexpr int kReplyCodes = 11;
+const char* ReplyCodeName(ReplyCode code);  // "ok", "not_leader", ...
+
+struct Reply {
+  uint64_t tag = 0;
+  OpKind kind = OpKind::kGet;
+  ReplyCode code = ReplyCode::kOk;
+  // Reads: the key is there. Writes: there was a value before.
+  bool found = false;
+  bool swapped = false;     // kCompareAndSwap
+  kv::Version version = 0;  // read, written, or there when not swapped
+  std::string value;        // read, old, or there when not swapped
+  kv::SessionId session = 0;
+  // Errors.
+  std::string message;
+  std::string leader;  // host:port, when code is kNotLeader and it is known
+  raft::GroupId group = raft::kNoGroup;
+  uint64_t map_epoch = 0;
+};
+
+// Where answers go. Called on whichever thread finished the operation, never
+// while a loop is owned.
+class ReplySink {
+ public:
+  virtual ~ReplySink() = default;
+  virtual void Deliver(Reply reply) = 0;
+  // All answers of this turn have been delivered: send them.
+  virtual void Flush() = 0;
+};
+
+struct Operation {
+  OpKind kind = OpKind::kGet;
+  uint64_t tag = 0;
+  std::shared_ptr<ReplySink> sink;
+  std::string key;
+  std::string value;
+  kv::Version expected = 0;  // kCompareAndSwap
+  kv::SessionId session = 0;
+  kv::Sequence sequence = 0;
+  kv::Sequence floor = 0;
+  raft::GroupId group = raft::kNoGroup;  // kOpenSession
+  uint64_t start_nanos = 0;  // Clock::MonotonicNanos() when it arrived
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_OPERATION_H_

@@ -1,0 +1,443 @@
+#include "server/replica.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace kv739::server {
+namespace {
+
+kv::Op CommandOp(OpKind kind) {
+  switch (kind) {
+    case OpKind::kDelete:
+      return kv::Op::kDelete;
+    case OpKind::kAppend:
+      return kv::Op::kAppend;
+    case OpKind::kCompareAndSwap:
+      return kv::Op::kCompareAndSwap;
+    case OpKind::kOpenSession:
+      return kv::Op::kOpenSession;
+    case OpKind::kPut:
+    case OpKind::kGet:
+    case OpKind::kGetStale:
+      break;
+  }
+  return kv::Op::kPut;
+}
+
+raft::Payload EncodeRequest(const Operation& operation, kv::Version stamp) {
+  kv::Command command;
+  command.op = CommandOp(operation.kind);
+  command.stamp = stamp;
+  command.session = operation.session;
+  command.sequence = operation.sequence;
+  command.floor = operation.floor;
+  command.expected = operation.expected;
+  command.key = operation.key;
+  command.value = operation.value;
+  return raft::MakePayload(kv::EncodeCommand(command));
+}
+
+Reply ReplyOf(kv::ApplyResult result, OpKind kind) {
+  Reply reply;
+  reply.found = result.existed;
+  reply.version = result.version;
+  reply.session = result.session;
+  reply.value = std::move(result.old_value);
+  switch (result.code) {
+    case kv::ApplyCode::kOk:
+      reply.swapped = kind == OpKind::kCompareAndSwap;
+      break;
+    case kv::ApplyCode::kCompareFailed:
+      break;
+    case kv::ApplyCode::kValueTooLarge:
+      reply.code = ReplyCode::kValueTooLarge;
+      reply.message = absl::StrCat("the value would be longer than ",
+                                   kv::kMaxValueBytes, " bytes");
+      break;
+    case kv::ApplyCode::kSessionUnknown:
+      reply.code = ReplyCode::kSessionUnknown;
+      reply.message = "the session was never opened or has been forgotten";
+      break;
+    case kv::ApplyCode::kSequenceStale:
+      reply.code = ReplyCode::kSequenceRefused;
+      reply.message = "the sequence is below the session's floor";
+      break;
+    case kv::ApplyCode::kSessionWindow:
+      reply.code = ReplyCode::kSequenceRefused;
+      reply.message = absl::StrCat("the sequence is more than ",
+                                   kv::kSessionWindow, " above the floor");
+      break;
+  }
+  return reply;
+}
+
+}  // namespace
+
+void Turn::Answer(Operation& operation, Reply reply) {
+  reply.tag = operation.tag;
+  reply.kind = operation.kind;
+  const int kind = static_cast<int>(operation.kind);
+  ++stats->replies[kind][static_cast<int>(reply.code)];
+  if (now_nanos > operation.start_nanos) {
+    stats->latency_us[kind].Observe((now_nanos - operation.start_nanos) / 1000);
+  }
+  replies.emplace_back(std::move(operation.sink), std::move(reply));
+}
+
+Replica::Replica(const HostOptions& options, HostedReplica hosted,
+                 std::shared_ptr<const kv::ClusterMap> map, Clock* clock)
+    : options_(options),
+      group_(hosted.group),
+      map_(std::move(map)),
+      clock_(clock),
+      machine_(std::move(hosted.machine)) {
+  versions_.Observe(machine_->last_version());
+}
+
+absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
+    const HostOptions& options, HostedReplica hosted,
+    std::shared_ptr<const kv::ClusterMap> map, raft::Random* random,
+    Clock* clock) {
+  raft::Options raft_options = options.raft;
+  raft_options.self = options.self;
+  auto core = raft::Core::Create(raft_options, std::move(hosted.state), random);
+  if (!core.ok()) return core.status();
+  std::unique_ptr<Replica> replica(
+      new Replica(options, std::move(hosted), std::move(map), clock));
+  replica->core_ = *std::move(core);
+  return replica;
+}
+
+// ---- inputs ----
+
+void Replica::Request(Operation operation, Turn& turn) {
+  if (!core_->IsLeader() && operation.kind != OpKind::kGetStale) {
+    Reply reply = NotLeader(operation);
+    turn.Answer(operation, std::move(reply));
+    return;
+  }
+  switch (operation.kind) {
+    case OpKind::kGetStale: {
+      ReadyReads ready;
+      ready.machine = machine_.get();
+      ready.reads.push_back(std::move(operation));
+      turn.reads.push_back(std::move(ready));
+      return;
+    }
+    case OpKind::kGet:
+      requested_reads_.push_back(std::move(operation));
+      return;
+    default:
+      break;
+  }
+  if (apply_stalled_ || pending_.size() + requested_writes_.size() >=
+                            options_.max_pending_proposals) {
+    Reply reply =
+        Refusal(operation, ReplyCode::kOverloaded,
+                apply_stalled_
+                    ? "the store must write out data first"
+                    : absl::StrCat("more than ", options_.max_pending_proposals,
+                                   " writes wait in this group"));
+    turn.Answer(operation, std::move(reply));
+    return;
+  }
+  requested_writes_.push_back(std::move(operation));
+}
+
+void Replica::Step(raft::NodeId from, raft::Message message) {
+  core_->Step(raft::Envelope{from, options_.self, std::move(message)});
+}
+
+void Replica::Transfer(raft::NodeId target, TransferDone done) {
+  if (transfer_done_) {
+    done(absl::FailedPreconditionError(absl::StrCat(
+        "group ", group_.value(), " is handing over its leadership already")));
+    return;
+  }
+  if (!target) target = core_->BestTransferTarget();
+  absl::Status status = core_->TransferLeadership(target);
+  if (!status.ok()) {
+    done(status);
+    return;
+  }
+  transfer_done_ = std::move(done);
+}
+
+void Replica::AbandonAll(Turn& turn) {
+  for (Operation& operation : requested_writes_) {
+    Reply reply =
+        Refusal(operation, ReplyCode::kUnavailable, "the server is stopping");
+    turn.Answer(operation, std::move(reply));
+  }
+  requested_writes_.clear();
+  auto refuse_reads = [&](std::vector<Operation>& reads) {
+    for (Operation& operation : reads) {
+      Reply reply =
+          Refusal(operation, ReplyCode::kUnavailable, "the server is stopping");
+      turn.Answer(operation, std::move(reply));
+    }
+    reads.clear();
+  };
+  refuse_reads(requested_reads_);
+  for (auto& [id, reads] : unconfirmed_) refuse_reads(reads);
+  unconfirmed_.clear();
+  for (auto& [index, reads] : confirmed_) refuse_reads(reads);
+  confirmed_.clear();
+  FailPending(turn);
+  if (transfer_done_) {
+    std::exchange(transfer_done_,
+                  nullptr)(absl::UnavailableError("the server is stopping"));
+  }
+}
+
+// ---- a turn ----
+
+absl::Status Replica::Finish(Turn& turn) {
+  ProposeRequested(turn);
+  StartReads(turn);
+  // Applying can make more ready (a leader's commit follows from what it has
+  // applied only rarely), so go on until nothing is left.
+  do {
+    TakeReady(turn);
+    absl::Status status = ApplyCommitted(turn);
+    if (!status.ok()) return status;
+  } while (core_->HasReady());
+  ReleaseReads(turn);
+  CheckTransfer();
+  return absl::OkStatus();
+}
+
+void Replica::ProposeRequested(Turn& turn) {
+  if (requested_writes_.empty()) return;
+  std::vector<Operation> writes = std::exchange(requested_writes_, {});
+  std::vector<raft::Payload> commands;
+  commands.reserve(writes.size());
+  const uint64_t wall = clock_->WallMillis();
+  for (const Operation& operation : writes) {
+    commands.push_back(EncodeRequest(operation, versions_.Next(wall)));
+  }
+  turn.stats->proposals_per_turn.Observe(commands.size());
+  auto position = core_->Propose(std::move(commands));
+  if (!position.ok()) {
+    for (Operation& operation : writes) {
+      Reply reply = absl::IsFailedPrecondition(position.status())
+                        ? NotLeader(operation)
+                        : Refusal(operation,
+                                  absl::IsResourceExhausted(position.status())
+                                      ? ReplyCode::kOverloaded
+                                      : ReplyCode::kUnavailable,
+                                  std::string(position.status().message()));
+      turn.Answer(operation, std::move(reply));
+    }
+    return;
+  }
+  raft::LogPosition at = *position;
+  for (Operation& operation : writes) {
+    pending_.push_back(Pending{at, operation.kind, operation.tag,
+                               operation.start_nanos,
+                               std::move(operation.sink)});
+    ++at.index;
+  }
+}
+
+void Replica::StartReads(Turn& turn) {
+  if (requested_reads_.empty()) return;
+  // All reads of a turn share one id: they began before its round does.
+  const raft::ReadId id = next_read_++;
+  turn.stats->reads_per_round.Observe(requested_reads_.size());
+  unconfirmed_.emplace(id, std::exchange(requested_reads_, {}));
+  core_->ReadIndex(id);
+}
+
+void Replica::TakeReady(Turn& turn) {
+  if (!core_->HasReady()) return;
+  raft::Ready ready = core_->TakeReady();
+  if (ready.soft_state) OnSoftState(*ready.soft_state, turn);
+  for (raft::Envelope& envelope : ready.send_now) {
+    turn.outbox[envelope.to].push_back(
+        GroupMessage{group_, std::move(envelope.message)});
+  }
+  if (!ready.persist.empty() || !ready.send_after_persist.empty()) {
+    wal::GroupWrite write;
+    write.group = group_;
+    write.hard_state = ready.persist.hard_state;
+    write.entries = std::move(ready.persist.entries);
+    if (!write.empty()) turn.writes.push_back(std::move(write));
+    turn.durable.push_back(DurableGroup{this, ready.persist.position,
+                                        std::move(ready.send_after_persist)});
+  }
+  for (raft::Entry& entry : ready.committed) {
+    unapplied_.push_back(std::move(entry));
+  }
+  for (const raft::ReadReady& read : ready.reads) {
+    auto it = unconfirmed_.find(read.id);
+    if (it == unconfirmed_.end()) continue;
+    confirmed_.emplace_back(read.index, std::move(it->second));
+    unconfirmed_.erase(it);
+  }
+  for (raft::ReadId id : ready.failed_reads) {
+    auto it = unconfirmed_.find(id);
+    if (it == unconfirmed_.end()) continue;
+    for (Operation& operation : it->second) {
+      Reply reply = NotLeader(operation);
+      turn.Answer(operation, std::move(reply));
+    }
+    unconfirmed_.erase(it);
+  }
+  for (const raft::LogFetch& fetch : ready.fetch) {
+    turn.fetches.push_back(FetchRequest{group_, fetch});
+  }
+}
+
+void Replica::OnSoftState(const raft::SoftState& soft, Turn& turn) {
+  const bool led = soft_.role == raft::Role::kLeader;
+  if (soft.role == raft::Role::kCandidate &&
+      soft_.role != raft::Role::kCandidate) {
+    ++elections_started_;
+  }
+  const bool leads = soft.role == raft::Role::kLeader;
+  if (leads && !led) {
+    ++elections_won_;
+    versions_.Observe(machine_->last_version());
+  }
+  // Another leader, or this one again in a later term, decides what becomes
+  // of the writes under way; their clients ask again under their sessions.
+  if (led && (!leads || soft.term != soft_.term)) FailPending(turn);
+  soft_ = soft;
+}
+
+absl::Status Replica::ApplyCommitted(Turn& turn) {
+  apply_stalled_ = false;
+  while (!unapplied_.empty()) {
+    // One batch of what is there; the core bounds it (max_apply_bytes).
+    std::vector<raft::Entry> entries(
+        std::make_move_iterator(unapplied_.begin()),
+        std::make_move_iterator(unapplied_.end()));
+    std::vector<kv::ApplyResult> results;
+    absl::Status status = machine_->Apply(entries, &results);
+    if (absl::IsResourceExhausted(status)) {
+      std::move(entries.begin(), entries.end(), unapplied_.begin());
+      apply_stalled_ = true;
+      ++turn.stats->apply_stalls;
+      return absl::OkStatus();
+    }
+    if (!status.ok()) return status;
+    unapplied_.clear();
+    turn.stats->entries_per_apply.Observe(entries.size());
+    turn.now_nanos = clock_->MonotonicNanos();
+    for (size_t i = 0; i < entries.size(); ++i) {
+      AnswerApplied(entries[i], std::move(results[i]), turn);
+    }
+    core_->Applied(entries.back().index);
+  }
+  return absl::OkStatus();
+}
+
+void Replica::AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
+                            Turn& turn) {
+  if (pending_.empty() || pending_.front().position.index > entry.index) {
+    return;
+  }
+  Pending pending = std::move(pending_.front());
+  pending_.pop_front();
+  Operation operation;
+  operation.kind = pending.kind;
+  operation.tag = pending.tag;
+  operation.start_nanos = pending.start_nanos;
+  operation.sink = std::move(pending.sink);
+  if (pending.position != raft::LogPosition{entry.term, entry.index}) {
+    // Replaced by another leader's entry: it has not and will not happen.
+    Reply reply = NotLeader(operation);
+    turn.Answer(operation, std::move(reply));
+    return;
+  }
+  Reply reply = ReplyOf(std::move(result), operation.kind);
+  reply.group = group_;
+  reply.map_epoch = map_->epoch;
+  turn.Answer(operation, std::move(reply));
+}
+
+void Replica::ReleaseReads(Turn& turn) {
+  const raft::Index applied = core_->applied();
+  while (!confirmed_.empty() && confirmed_.front().first <= applied) {
+    turn.reads.push_back(
+        ReadyReads{machine_.get(), std::move(confirmed_.front().second)});
+    confirmed_.pop_front();
+  }
+}
+
+void Replica::FailPending(Turn& turn) {
+  for (Pending& pending : pending_) {
+    Operation operation;
+    operation.kind = pending.kind;
+    operation.tag = pending.tag;
+    operation.start_nanos = pending.start_nanos;
+    operation.sink = std::move(pending.sink);
+    Reply reply = Refusal(operation, ReplyCode::kUnknown,
+                          "leadership changed while the write was under way");
+    turn.Answer(operation, std::move(reply));
+  }
+  pending_.clear();
+}
+
+void Replica::CheckTransfer() {
+  if (!transfer_done_) return;
+  const bool leads = core_->IsLeader();
+  if (leads && core_->transferring()) return;
+  if (leads) {
+    std::exchange(transfer_done_, nullptr)(absl::AbortedError(
+        absl::StrCat("the leadership of group ", group_.value(),
+                     " was not taken over in time; it stays here")));
+  } else if (core_->leader()) {
+    std::exchange(transfer_done_, nullptr)(core_->leader());
+  }
+}
+
+// ---- answers ----
+
+Reply Replica::Refusal(const Operation& operation, ReplyCode code,
+                       std::string message) const {
+  Reply reply;
+  reply.kind = operation.kind;
+  reply.code = code;
+  reply.message = std::move(message);
+  reply.group = group_;
+  reply.map_epoch = map_->epoch;
+  return reply;
+}
+
+Reply Replica::NotLeader(const Operation& operation) const {
+  const kv::NodeInfo* leader =
+      core_->IsLeader() ? nullptr : map_->FindNode(core_->leader());
+  if (leader == nullptr) {
+    return Refusal(
+        operation, ReplyCode::kNotLeader,
+        absl::StrCat("group ", group_.value(), " has no known leader now"));
+  }
+  std::string address = leader->address.ToString();
+  Reply reply = Refusal(
+      operation, ReplyCode::kNotLeader,
+      absl::StrCat("the leader of group ", group_.value(), " is ", address));
+  reply.leader = std::move(address);
+  return reply;
+}
+
+ReplicaStats Replica::Stats() const {
+  ReplicaStats stats;
+  stats.group = group_;
+  stats.core = core_->Status();
+  stats.log_entries =
+      stats.core.last_index.value() + 1 - stats.core.first_index.value();
+  stats.sessions = machine_->session_count();
+  stats.pending_proposals = pending_.size();
+  for (const auto& [id, reads] : unconfirmed_) {
+    stats.pending_reads += reads.size();
+  }
+  for (const auto& [index, reads] : confirmed_) {
+    stats.pending_reads += reads.size();
+  }
+  stats.elections_started = elections_started_;
+  stats.elections_won = elections_won_;
+  return stats;
+}
+
+}  // namespace kv739::server

@@ -1,0 +1,168 @@
+// One group's copy on this node: the Raft core, the state machine, and the
+// clients that wait for either. Owned by its loop; every method is called by
+// the loop's owner.
+#ifndef KV739_SERVER_REPLICA_H_
+#define KV739_SERVER_REPLICA_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "kv/cluster_map.h"
+#include "kv/hybrid_clock.h"
+#include "kv/state_machine.h"
+#include "raft/core.h"
+#include "server/host.h"
+#include "server/operation.h"
+#include "server/stats.h"
+#include "server/transport.h"
+#include "server/wal/wal.h"
+
+namespace kv739::server {
+
+class Replica;
+
+// What becomes true once a log write is durable.
+struct DurableGroup {
+  Replica* replica = nullptr;
+  raft::PersistedPosition position;
+  std::vector<raft::Envelope> send;
+};
+
+// Reads whose state may be read now, by any thread.
+struct ReadyReads {
+  const kv::StateMachine* machine = nullptr;
+  std::vector<Operation> reads;
+};
+
+struct FetchRequest {
+  raft::GroupId group;
+  raft::LogFetch fetch;
+};
+
+// Counts of one loop; merged into HostStats.
+struct LoopStats {
+  std::array<DoublingHistogram, kOpKinds> latency_us;
+  std::array<std::array<uint64_t, kReplyCodes>, kOpKinds> replies{};
+  DoublingHistogram proposals_per_turn;
+  DoublingHistogram entries_per_apply;
+  DoublingHistogram reads_per_round;
+  uint64_t peer_messages_received = 0;
+  uint64_t peer_messages_sent = 0;
+  uint64_t peer_messages_dropped = 0;
+  uint64_t apply_stalls = 0;
+};
+
+// What one turn of a loop has produced so far.
+struct Turn {
+  uint64_t now_nanos = 0;
+  LoopStats* stats = nullptr;
+  std::vector<Replica*> touched;  // each once
+  absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;
+  std::vector<wal::GroupWrite> writes;
+  std::vector<DurableGroup> durable;
+  std::vector<FetchRequest> fetches;
+  std::vector<ReadyReads> reads;
+  std::vector<std::pair<std::shared_ptr<ReplySink>, Reply>> replies;
+
+  void Answer(Operation& operation, Reply reply);
+};
+
+class Replica {
+ public:
+  static absl::StatusOr<std::unique_ptr<Replica>> Create(
+      const HostOptions& options, HostedReplica hosted,
+      std::shared_ptr<const kv::ClusterMap> map, raft::Random* random,
+      Clock* clock);
+
+  raft::GroupId group() const { return group_; }
+  bool has_leader() const { return static_cast<bool>(soft_.leader); }
+  bool IsLeader() const { return core_->IsLeader(); }
+
+  // ---- inputs; Finish() carries out what follows from them ----
+  void Request(Operation operation, Turn& turn);
+  void Step(raft::NodeId from, raft::Message message);
+  void Tick() { core_->Tick(); }
+  void Persisted(const raft::PersistedPosition& position) {
+    core_->Persisted(position);
+  }
+  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
+    core_->Fetched(peer, std::move(entries));
+  }
+  using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
+  // `done` is called with the loop owned: it must not block.
+  void Transfer(raft::NodeId target, TransferDone done);
+  // Answers everything that waits; for the end of the process.
+  void AbandonAll(Turn& turn);
+
+  // Proposes what was requested, takes what the core has ready and puts it
+  // into the turn, applies what is committed, releases reads.
+  absl::Status Finish(Turn& turn);
+
+  // Marks the replica as touched by the turn; true for the first time.
+  bool Touch() { return !std::exchange(touched_, true); }
+  void Untouch() { touched_ = false; }
+
+  ReplicaStats Stats() const;
+
+ private:
+  struct Pending {
+    raft::LogPosition position;
+    OpKind kind;
+    uint64_t tag;
+    uint64_t start_nanos;
+    std::shared_ptr<ReplySink> sink;
+  };
+
+  Replica(const HostOptions& options, HostedReplica hosted,
+          std::shared_ptr<const kv::ClusterMap> map, Clock* clock);
+
+  void ProposeRequested(Turn& turn);
+  void StartReads(Turn& turn);
+  void TakeReady(Turn& turn);
+  void OnSoftState(const raft::SoftState& soft, Turn& turn);
+  absl::Status ApplyCommitted(Turn& turn);
+  void AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
+                     Turn& turn);
+  void ReleaseReads(Turn& turn);
+  void FailPending(Turn& turn);
+  void CheckTransfer();
+  Reply Refusal(const Operation& operation, ReplyCode code,
+                std::string message) const;
+  Reply NotLeader(const Operation& operation) const;
+
+  const HostOptions& options_;
+  const raft::GroupId group_;
+  const std::shared_ptr<const kv::ClusterMap> map_;
+  Clock* const clock_;
+  std::unique_ptr<kv::StateMachine> machine_;
+  std::unique_ptr<raft::Core> core_;
+  raft::SoftState soft_;
+  kv::HybridClock versions_;
+  bool touched_ = false;
+
+  std::vector<Operation> requested_writes_;  // of this turn
+  std::vector<Operation> requested_reads_;   // of this turn
+  std::deque<Pending> pending_;              // by index
+  std::deque<raft::Entry> unapplied_;        // committed, in order
+  bool apply_stalled_ = false;
+
+  raft::ReadId next_read_ = 1;
+  absl::flat_hash_map<raft::ReadId, std::vector<Operation>> unconfirmed_;
+  // Confirmed, waiting for applied() to reach the index; ascending.
+  std::deque<std::pair<raft::Index, std::vector<Operation>>> confirmed_;
+
+  TransferDone transfer_done_;
+  uint64_t elections_started_ = 0;
+  uint64_t elections_won_ = 0;
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_REPLICA_H_

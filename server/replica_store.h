@@ -1,0 +1,30 @@
+// Finds a node's replicas on its disk: state machines in the store, logs in
+// the write-ahead log, and what both together say of where to go on.
+#ifndef KV739_SERVER_REPLICA_STORE_H_
+#define KV739_SERVER_REPLICA_STORE_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kv/cluster_map.h"
+#include "kv/engine.h"
+#include "raft/types.h"
+#include "server/host.h"
+#include "server/wal/wal.h"
+
+namespace kv739::server {
+
+// Makes the replicas that `map` gives to `self`, empty and durable. Only for
+// a data directory whose replicas were never made; making them again after a
+// crash in between is harmless.
+absl::Status CreateReplicas(kv::Engine* engine, const kv::ClusterMap& map,
+                            raft::NodeId self);
+
+// All replicas in the store, each with the part of its log that the state
+// machine has not applied durably. DATA_LOSS when log and state do not meet.
+absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,
+                                                        wal::Wal* wal);
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_REPLICA_STORE_H_

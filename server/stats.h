@@ -1,0 +1,73 @@
+// Counts that the hot path keeps for metrics: plain numbers, written by the
+// owner of a loop and copied out on request. Metrics turn them into
+// Prometheus families; nothing here knows Prometheus.
+#ifndef KV739_SERVER_STATS_H_
+#define KV739_SERVER_STATS_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "raft/core.h"
+#include "raft/types.h"
+#include "server/operation.h"
+
+namespace kv739::server {
+
+// Counts in buckets whose upper bounds double, with a sum. Bucket i holds
+// values <= unit * 2^i; the last one everything above.
+class DoublingHistogram {
+ public:
+  static constexpr int kBuckets = 22;
+  void Observe(uint64_t value) {
+    int i = 0;
+    for (uint64_t bound = 1; value > bound && i < kBuckets; bound <<= 1) ++i;
+    ++counts_[i];
+    sum_ += value;
+  }
+  void Merge(const DoublingHistogram& other) {
+    for (int i = 0; i <= kBuckets; ++i) counts_[i] += other.counts_[i];
+    sum_ += other.sum_;
+  }
+  // Not cumulative; counts()[kBuckets] is what lies above all bounds.
+  const std::array<uint64_t, kBuckets + 1>& counts() const { return counts_; }
+  static uint64_t UpperBound(int bucket) { return uint64_t{1} << bucket; }
+  uint64_t sum() const { return sum_; }
+
+ private:
+  std::array<uint64_t, kBuckets + 1> counts_{};
+  uint64_t sum_ = 0;
+};
+
+struct ReplicaStats {
+  raft::GroupId group;
+  raft::CoreStatus core;
+  uint64_t log_entries = 0;  // held: last - first + 1
+  uint64_t sessions = 0;
+  uint64_t pending_proposals = 0;
+  uint64_t pending_reads = 0;
+  uint64_t elections_started = 0;
+  uint64_t elections_won = 0;
+};
+
+struct HostStats {
+  std::vector<ReplicaStats> replicas;  // by group
+  // Latency in microseconds from arrival to answer, answered requests only.
+  std::array<DoublingHistogram, kOpKinds> latency_us;
+  std::array<std::array<uint64_t, kReplyCodes>, kOpKinds> replies{};
+  DoublingHistogram proposals_per_turn;
+  DoublingHistogram entries_per_apply;
+  DoublingHistogram reads_per_round;
+  uint64_t inbox_events = 0;   // waiting now
+  uint64_t inbox_refused = 0;  // refused because the inbox was full
+  uint64_t peer_messages_received = 0;
+  uint64_t peer_messages_sent = 0;
+  uint64_t peer_messages_dropped = 0;  // for groups that are not here
+  uint64_t apply_stalls = 0;           // times the engine could take no more
+  uint64_t map_epoch = 0;
+  bool stopping = false;
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_STATS_H_
