@@ -26,6 +26,13 @@
 extern "C" {
 #endif
 
+/* What the library exports; nothing else is visible. */
+#if defined(__GNUC__)
+#define KV739_API __attribute__((visibility("default")))
+#else
+#define KV739_API
+#endif
+
 /* ---- limits ---- */
 
 #define KV739_MAX_KEY 256
@@ -49,40 +56,51 @@ extern "C" {
 #define KV739_E_INTERNAL (-12)
 
 /* Text for a code; static. */
-const char *kv739_strerror(int code);
-/* 1 when a write that ended with `code` may have taken effect or may yet. */
-int kv739_maybe_applied(int code);
+KV739_API const char *kv739_strerror(int code);
+/* 1 when a write that ended with `code` has, may have or may yet have taken
+ * effect: results that are no errors, KV739_E_UNKNOWN, and KV739_E_TOO_SMALL
+ * (done, but its old value did not fit). */
+KV739_API int kv739_maybe_applied(int code);
 /* 1 when asking again later may succeed. */
-int kv739_is_retryable(int code);
+KV739_API int kv739_is_retryable(int code);
 /* What went wrong in the last failed call of this thread, as a sentence;
  * valid until the next call of this thread. "" when none failed. */
-const char *kv739_last_error(void);
+KV739_API const char *kv739_last_error(void);
 /* Code of that failure; KV739_OK when none failed. */
-int kv739_last_error_code(void);
+KV739_API int kv739_last_error_code(void);
 /* "0.1.0 (revision)"; static. */
-const char *kv739_version(void);
+KV739_API const char *kv739_version(void);
 
 /* ---- classic calls ---- */
 
 /* Reads the cluster file and opens the process's client. Does not wait for a
  * server. 0, or -1 (file missing or malformed, already initialized). */
-int kv739_init(const char *config_file);
+KV739_API int kv739_init(const char *config_file);
 /* Ends the client; calls that wait end with -1. 0, or -1 when not
  * initialized. kv739_init may be called again. */
-int kv739_shutdown(void);
+KV739_API int kv739_shutdown(void);
 /* 0 found, 1 no such key, -1 failure. `value` has room for
  * KV739_MAX_CLASSIC_VALUE + 1 bytes; it is "" on 1 and -1. */
-int kv739_get(const char *key, char *value);
+KV739_API int kv739_get(const char *key, char *value);
 /* 0 there was an old value, 1 there was none, -1 failure: refused, or its
  * outcome is unknown; kv739_last_error() says which. `old_value` has room
  * for KV739_MAX_CLASSIC_VALUE + 1 bytes and may be NULL; it is "" on 1 and
  * -1. An old value that is longer (written by other calls) gives -1 after
  * the write was done; kv739_last_error() says so, and
  * kv739_last_error_code() is KV739_E_TOO_SMALL. */
-int kv739_put(const char *key, const char *value, char *old_value);
+KV739_API int kv739_put(const char *key, const char *value, char *old_value);
 /* Stops a server: clean 1 hands over leaderships, flushes and exits, and
  * returns when the server is gone; clean 0 exits at once. 0 or -1. */
-int kv739_die(const char *server, int clean);
+KV739_API int kv739_die(const char *server, int clean);
+
+/* The same with lengths, for values up to KV739_MAX_VALUE and with any bytes;
+ * *result as in the handle-based calls below, NULL on -1. */
+struct kv739_result;
+KV739_API int kv739_get_sized(const void *key, size_t key_length,
+                              struct kv739_result **result);
+KV739_API int kv739_put_sized(const void *key, size_t key_length,
+                              const void *value, size_t value_length,
+                              struct kv739_result **result);
 
 /* ---- handle-based calls ---- */
 
@@ -97,48 +115,48 @@ typedef struct kv739_options {
 /* Deadline of every call: timeout_ms, 0 for the handle's default. */
 
 /* *client is set on KV739_OK alone. `options` may be NULL. */
-int kv739_open(const char *config_file, const kv739_options *options,
+KV739_API int kv739_open(const char *config_file, const kv739_options *options,
                kv739_client **client);
-/* Ends calls that wait with KV739_E_CLOSED and frees the handle; no call may
- * begin on it after or while kv739_close runs. NULL is allowed. Not from a
- * callback. */
-void kv739_close(kv739_client *client);
+/* Ends calls that wait with KV739_E_CLOSED (a write that was sent already:
+ * KV739_E_UNKNOWN) and frees the handle; no call may begin on it after or
+ * while kv739_close runs. NULL is allowed. Not from a callback. */
+KV739_API void kv739_close(kv739_client *client);
 
 /* What an operation found; owned by the caller, or by the library for the
  * time of a callback. Never NULL after a call that did not fail. */
 typedef struct kv739_result kv739_result;
-void kv739_result_free(kv739_result *result); /* NULL is allowed */
+KV739_API void kv739_result_free(kv739_result *result); /* NULL is allowed */
 /* A value was there: the one read, or before a write the old one. */
-int kv739_result_found(const kv739_result *result);
+KV739_API int kv739_result_found(const kv739_result *result);
 /* That value, NUL-terminated beyond its length; valid as long as `result`.
  * "" with length 0 when there was none. `length` may be NULL. */
-const char *kv739_result_value(const kv739_result *result, size_t *length);
+KV739_API const char *kv739_result_value(const kv739_result *result, size_t *length);
 /* Version of the value read, of the write done, or, for a failed
  * compare-and-swap, of the value there; 0 when there is none. */
-uint64_t kv739_result_version(const kv739_result *result);
+KV739_API uint64_t kv739_result_version(const kv739_result *result);
 
 /* 0 found, 1 no such key, or an error. `result` may be NULL in all of them;
  * *result is NULL on errors. */
-int kv739_client_get(kv739_client *client, const void *key, size_t key_length,
+KV739_API int kv739_client_get(kv739_client *client, const void *key, size_t key_length,
                      int timeout_ms, kv739_result **result);
 /* 0 there was an old value, 1 there was none, or an error. */
-int kv739_client_put(kv739_client *client, const void *key, size_t key_length,
+KV739_API int kv739_client_put(kv739_client *client, const void *key, size_t key_length,
                      const void *value, size_t value_length, int timeout_ms,
                      kv739_result **result);
 /* 0 deleted, 1 no such key, or an error. */
-int kv739_client_delete(kv739_client *client, const void *key,
+KV739_API int kv739_client_delete(kv739_client *client, const void *key,
                         size_t key_length, int timeout_ms,
                         kv739_result **result);
 /* Appends to the value, making it when there is none: 0 there was one, 1
  * there was none, or an error. */
-int kv739_client_append(kv739_client *client, const void *key,
+KV739_API int kv739_client_append(kv739_client *client, const void *key,
                         size_t key_length, const void *value,
                         size_t value_length, int timeout_ms,
                         kv739_result **result);
 /* Puts the value when the key's version is `expected` (0: when there is no
  * such key): 0 done, 1 it differs and `result` has what is there, or an
  * error. */
-int kv739_client_cas(kv739_client *client, const void *key, size_t key_length,
+KV739_API int kv739_client_cas(kv739_client *client, const void *key, size_t key_length,
                      uint64_t expected, const void *value, size_t value_length,
                      int timeout_ms, kv739_result **result);
 
@@ -150,21 +168,21 @@ int kv739_client_cas(kv739_client *client, const void *key, size_t key_length,
  * called. Keys and values are copied. */
 typedef void (*kv739_callback)(void *context, int code,
                                const kv739_result *result);
-int kv739_client_get_async(kv739_client *client, const void *key,
+KV739_API int kv739_client_get_async(kv739_client *client, const void *key,
                            size_t key_length, int timeout_ms,
                            kv739_callback done, void *context);
-int kv739_client_put_async(kv739_client *client, const void *key,
+KV739_API int kv739_client_put_async(kv739_client *client, const void *key,
                            size_t key_length, const void *value,
                            size_t value_length, int timeout_ms,
                            kv739_callback done, void *context);
-int kv739_client_delete_async(kv739_client *client, const void *key,
+KV739_API int kv739_client_delete_async(kv739_client *client, const void *key,
                               size_t key_length, int timeout_ms,
                               kv739_callback done, void *context);
-int kv739_client_append_async(kv739_client *client, const void *key,
+KV739_API int kv739_client_append_async(kv739_client *client, const void *key,
                               size_t key_length, const void *value,
                               size_t value_length, int timeout_ms,
                               kv739_callback done, void *context);
-int kv739_client_cas_async(kv739_client *client, const void *key,
+KV739_API int kv739_client_cas_async(kv739_client *client, const void *key,
                            size_t key_length, uint64_t expected,
                            const void *value, size_t value_length,
                            int timeout_ms, kv739_callback done, void *context);
@@ -177,15 +195,15 @@ typedef struct kv739_slice {
   const void *data;
   size_t length;
 } kv739_slice;
-int kv739_client_batch_get(kv739_client *client, const kv739_slice *keys,
+KV739_API int kv739_client_batch_get(kv739_client *client, const kv739_slice *keys,
                            size_t count, int timeout_ms, int *codes,
                            kv739_result **results);
-int kv739_client_batch_put(kv739_client *client, const kv739_slice *keys,
+KV739_API int kv739_client_batch_put(kv739_client *client, const kv739_slice *keys,
                            const kv739_slice *values, size_t count,
                            int timeout_ms, int *codes, kv739_result **results);
 
 /* As kv739_die. KV739_OK or an error. */
-int kv739_client_die(kv739_client *client, const char *server, int clean,
+KV739_API int kv739_client_die(kv739_client *client, const char *server, int clean,
                      int timeout_ms);
 
 #ifdef __cplusplus

@@ -25,18 +25,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "raft/configuration.h"
+#include "raft/log.h"
 #include "raft/message.h"
 #include "raft/options.h"
 #include "raft/ready.h"
 #include "raft/types.h"
 
 namespace kv739::raft {
-
-// A run of entries of one term; a log's terms are a short list of these.
-struct TermRun {
-  Index first;
-  Term term;
-};
 
 // What a replica knows when it starts. For a new group: `snapshot` with
 // position {0, 0} and the initial configuration, all else empty.
@@ -103,7 +98,9 @@ class Core {
   // their index; otherwise they were replaced. Nothing is appended on error:
   //   FAILED_PRECONDITION  not the leader
   //   UNAVAILABLE          leadership is being handed over
-  //   RESOURCE_EXHAUSTED   max_uncommitted_bytes would be passed
+  //   RESOURCE_EXHAUSTED   max_uncommitted_bytes would be passed (one call is
+  //                        accepted at any size while all is committed)
+  //   INVALID_ARGUMENT     no command, or one without data
   absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
 
   // Asks for a linearizable read (thesis section 6.4). Answered by
@@ -127,7 +124,9 @@ class Core {
 
   // Hands leadership to `target` once it has caught up; gives up after one
   // election timeout. FAILED_PRECONDITION when not leader, NOT_FOUND when
-  // the target is no voter. Proposals are refused meanwhile.
+  // the target is no voter, UNAVAILABLE when it is silent or needs a snapshot
+  // first. Proposals are refused meanwhile, reads are not. OK at once for the
+  // leader itself.
   absl::Status TransferLeadership(NodeId target);
   // The voter that has the most of the log, or none. For a leader that stops.
   NodeId BestTransferTarget() const;

@@ -3,7 +3,9 @@
 //   send_now            may leave at once
 //   persist             must be durable before ...
 //   send_after_persist  ... these leave, and before Core::Persisted()
-//   committed           may be applied at once (they are durable on a majority)
+//   committed           may be applied at once: durable on a majority, and here
+//                       too, so that a crash never leaves the state machine
+//                       ahead of the log
 //   reads               may be served once applied() has reached their index
 //
 // Persist parts of successive Ready values are made durable in order, and
@@ -72,7 +74,7 @@ struct Ready {
   std::vector<ReadId> failed_reads;  // leadership was lost: ask elsewhere
   std::vector<LogFetch> fetch;
   // Followers that need entries below the log's start. At most once per
-  // follower until Core::SnapshotSent() says how it went.
+  // follower and leadership until Core::SnapshotSent() says how it went.
   std::vector<NodeId> needs_snapshot;
   std::optional<SoftState> soft_state;  // set when it changed
 

@@ -18,7 +18,7 @@ class SeededRandom : public raft::Random {
 };
 
 // How much an event counts against max_inbox_events.
-uint64_t Weight(const Event& event) {
+uint64_t Weight(const InboxEvent& event) {
   if (const auto* operations = std::get_if<std::vector<Operation>>(&event)) {
     return operations->size();
   }
@@ -69,9 +69,9 @@ Replica* Loop::Find(raft::GroupId group) {
 
 // ---- the inbox ----
 
-void Loop::Post(Event event) { PostFrom(std::move(event), false); }
+void Loop::Post(InboxEvent event) { PostFrom(std::move(event), false); }
 
-void Loop::PostFrom(Event event, bool on_log_thread) {
+void Loop::PostFrom(InboxEvent event, bool on_log_thread) {
   const uint64_t weight = Weight(event);
   bool refused = false;
   {
@@ -103,7 +103,7 @@ void Loop::PostFrom(Event event, bool on_log_thread) {
   for (Operation& operation : *operations) operation.sink->Flush();
 }
 
-bool Loop::TakeInbox(std::vector<Event>* events) {
+bool Loop::TakeInbox(std::vector<InboxEvent>* events) {
   events->clear();
   absl::MutexLock lock(&inbox_mutex_);
   if (inbox_.empty() || owned_) return false;
@@ -119,12 +119,12 @@ void Loop::GiveUp() {
 }
 
 void Loop::Run(bool on_log_thread) {
-  std::vector<Event> events;
+  std::vector<InboxEvent> events;
   while (TakeInbox(&events)) {
     Turn turn;
     turn.stats = &stats_;
     turn.now_nanos = parts_.clock->MonotonicNanos();
-    for (Event& event : events) Handle(std::move(event), turn);
+    for (InboxEvent& event : events) Handle(std::move(event), turn);
     FinishTurn(turn);
     SendMessages(turn);
     SubmitLog(turn);
@@ -143,7 +143,7 @@ void Loop::Run(bool on_log_thread) {
 
 // ---- a turn ----
 
-void Loop::Handle(Event event, Turn& turn) {
+void Loop::Handle(InboxEvent event, Turn& turn) {
   if (auto* operations = std::get_if<std::vector<Operation>>(&event)) {
     HandleOperations(std::move(*operations), turn);
   } else if (auto* peer = std::get_if<PeerEvent>(&event)) {

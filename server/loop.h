@@ -40,7 +40,7 @@ struct FetchedEvent {
 // Anything rare: runs with the loop owned.
 using CallEvent = absl::AnyInvocable<void(Turn&)>;
 
-using Event = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
+using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
                            DurableEvent, FetchedEvent, CallEvent>;
 
 class Loop {
@@ -54,7 +54,7 @@ class Loop {
 
   // Any thread. Takes the event unless the inbox is full: operations are then
   // answered kOverloaded and messages dropped; other events always fit.
-  void Post(Event event);
+  void Post(InboxEvent event);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);
@@ -76,10 +76,10 @@ class Loop {
   void Run(bool on_log_thread);
   // Becomes the owner and takes what waits; false when there is nothing to do
   // or another thread does it.
-  bool TakeInbox(std::vector<Event>* events);
+  bool TakeInbox(std::vector<InboxEvent>* events);
   void GiveUp();
-  void PostFrom(Event event, bool on_log_thread);
-  void Handle(Event event, Turn& turn);
+  void PostFrom(InboxEvent event, bool on_log_thread);
+  void Handle(InboxEvent event, Turn& turn);
   void HandleOperations(std::vector<Operation> operations, Turn& turn);
   void HandlePeer(PeerEvent event, Turn& turn);
   void FinishTurn(Turn& turn);
@@ -98,7 +98,7 @@ class Loop {
   std::unique_ptr<raft::Random> random_;
 
   mutable absl::Mutex inbox_mutex_;
-  std::vector<Event> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
+  std::vector<InboxEvent> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
   uint64_t inbox_weight_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
   uint64_t inbox_refused_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
   bool owned_ ABSL_GUARDED_BY(inbox_mutex_) = false;

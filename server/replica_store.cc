@@ -80,7 +80,8 @@ absl::Status CreateReplicas(kv::Engine* engine, const kv::ClusterMap& map,
     configuration.voters = group.members;
     absl::Status status =
         kv::StateMachine::Create(engine, group.id, configuration);
-    if (!status.ok()) return status;
+    // There already: an earlier start was cut off behind this point.
+    if (!status.ok() && !absl::IsAlreadyExists(status)) return status;
   }
   return engine->Flush();
 }

@@ -29,7 +29,14 @@
 
 namespace kv739::wal {
 
+// One write carries at most this much, or one larger record.
+inline constexpr uint64_t kMaxWriteBytes = 4 << 20;
+// One Append moves at most this much out of old segments, or one record.
+inline constexpr uint64_t kMaxRewriteBytes = 1 << 20;
+
 struct WalOptions {
+  // A multiple of kBlockBytes, at least two blocks. A record that does not
+  // fit gets a larger segment of its own.
   uint64_t segment_bytes = 64 << 20;
   // Prefilled segments kept ready beyond the one in use.
   uint32_t spare_segments = 1;
@@ -38,6 +45,9 @@ struct WalOptions {
   // O_DIRECT|O_DSYNC where the file system takes it; otherwise, or when off,
   // buffered writes and fdatasync.
   bool direct = true;
+  // Identity of a log that is created; it goes into the seed of every
+  // checksum. 0: a random one. A simulator sets it, to be repeatable.
+  uint64_t new_log_id = 0;
 };
 
 // One group's share of an append. Applied in the order of the fields.
@@ -48,7 +58,9 @@ struct GroupWrite {
   // first must follow the last one stored, or replace a stored one.
   std::vector<raft::Entry> entries;
   // The log up to and including this position is not needed any more: it is
-  // dropped, and the log begins behind it. Ignored when not ahead.
+  // dropped, and the log begins behind it. Ignored when not ahead. When the
+  // stored entry at the position has another term, what follows it belongs to
+  // another history and is dropped too.
   std::optional<raft::LogPosition> compact;
   // The group is gone from this node: nothing of it is kept.
   bool remove_group = false;
@@ -58,7 +70,8 @@ struct GroupWrite {
   }
 };
 
-// What recovery found of one group.
+// What recovery found of one group. The commit index is held down to
+// last_index: entries that came with it may have been torn off.
 struct RecoveredGroup {
   raft::HardState hard_state;
   // Position behind which the log begins: {0, 0} or the last compaction.
@@ -77,6 +90,12 @@ struct WalStats {
   uint64_t disk_bytes = 0;       // with block padding and rewrites
   uint64_t segments = 0;         // in use, spares not counted
   uint64_t rewritten_bytes = 0;  // live records moved to free old segments
+  uint64_t live_bytes = 0;       // of records that are still needed
+  uint64_t cached_bytes = 0;
+  uint64_t spares = 0;             // filled files that wait
+  uint64_t recycled_segments = 0;  // became spares again
+  uint64_t removed_segments = 0;
+  uint64_t inline_segments = 0;  // made in Append: no spare was ready
 };
 
 class Wal {
@@ -92,7 +111,10 @@ class Wal {
   virtual const RecoveredGroups& recovered() const = 0;
 
   // Makes all of it durable with one write and, when anything was written,
-  // one sync. Groups may repeat; order is kept. One caller at a time.
+  // one sync; more than kMaxWriteBytes or a change of segment take another.
+  // Groups may repeat; order is kept. One caller at a time.
+  // INVALID_ARGUMENT, and nothing is written, when entries do not fit what is
+  // stored. Any other error is final, see above.
   virtual absl::Status Append(absl::Span<const GroupWrite> writes) = 0;
 
   // Durable entries [first, last] of a group, fewer when max_bytes is reached
@@ -105,8 +127,12 @@ class Wal {
 
   // Work that needs no hurry: prefills spare segments, frees segments that
   // nothing needs, notes live records that pin old segments for rewriting by
-  // the next Append. Any one thread; may run beside Append and Read.
+  // the next Append. A bounded amount of each, so call it again while
+  // wants_maintenance(). Any one thread; may run beside Append and Read.
+  // RESOURCE_EXHAUSTED, naming path and bytes, when the disk is full: not
+  // final, the log goes on until it needs the space.
   virtual absl::Status Maintain() = 0;
+  virtual bool wants_maintenance() const = 0;  // any thread
 
   virtual WalStats stats() const = 0;  // any thread
 };

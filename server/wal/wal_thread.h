@@ -41,14 +41,32 @@ class LogWriter {
   virtual bool busy() const = 0;
 };
 
+// One call of Wal::Append that wrote, for metrics.
+struct AppendObservation {
+  double seconds = 0;  // write and sync
+  uint64_t tasks = 0;
+  uint64_t entries = 0;
+  uint64_t bytes = 0;  // payloads
+};
+
+// Called on the WAL thread after each append, before its tasks complete.
+using AppendObserver = absl::AnyInvocable<void(const AppendObservation&)>;
+
 class WalThread : public LogWriter {
  public:
   // `on_failure` is called once, on the thread that met it, after which
   // nothing more is completed. `wal` must outlive this.
   static std::unique_ptr<WalThread> Start(
-      Wal* wal, absl::AnyInvocable<void(absl::Status)> on_failure);
+      Wal* wal, absl::AnyInvocable<void(absl::Status)> on_failure,
+      AppendObserver observer = nullptr);
   // Completes what was submitted, then joins its threads.
   ~WalThread() override = default;
+
+  // Payload bytes that were submitted and are not durable yet. There is no
+  // bound here: what an owner may have under way is bounded by the cores'
+  // limits (raft::Options::max_uncommitted_bytes, max_inflight_bytes), and
+  // reads by one fetch per follower.
+  virtual uint64_t queued_bytes() const = 0;
 };
 
 }  // namespace kv739::wal

@@ -1,0 +1,95 @@
+// Stopping a server, by one call on a channel of its own that is watched
+// until nothing answers there any more.
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/client.h"
+#include "kv739/v1/admin.grpc.pb.h"
+
+namespace kv739::client {
+namespace {
+
+using Clock = std::chrono::system_clock;
+
+// Waits until the channel has a connection or could not make one, and says
+// which; nothing when the deadline came first.
+std::optional<bool> Connects(grpc::Channel* channel,
+                             Clock::time_point deadline) {
+  while (true) {
+    const grpc_connectivity_state state = channel->GetState(true);
+    if (state == GRPC_CHANNEL_READY) return true;
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) return false;
+    if (!channel->WaitForStateChange(state, deadline)) return std::nullopt;
+  }
+}
+
+// True once no connection can be made.
+bool WaitUntilGone(grpc::Channel* channel, Clock::time_point deadline) {
+  while (true) {
+    const std::optional<bool> connected = Connects(channel, deadline);
+    if (!connected) return false;
+    if (!*connected) return true;
+    if (!channel->WaitForStateChange(GRPC_CHANNEL_READY, deadline)) {
+      return false;
+    }
+  }
+}
+
+}  // namespace
+
+int Client::Die(const std::string& server, bool clean, int timeout_ms,
+                std::string* message) {
+  const auto address = kv::Address::Parse(server);
+  if (!address.ok() || file_map_.FindNode(*address) == nullptr) {
+    *message = absl::StrCat(
+        "no server \"", server, "\" in the cluster file; it has ",
+        absl::StrJoin(file_map_.nodes, ", ",
+                      [](std::string* out, const kv::NodeInfo& node) {
+                        absl::StrAppend(out, node.address.ToString());
+                      }));
+    return KV739_E_INVALID;
+  }
+  const std::string name = address->ToString();
+  const Clock::time_point deadline =
+      Clock::now() + std::chrono::milliseconds(
+                         timeout_ms == 0 ? options_.timeout_ms : timeout_ms);
+  const auto channel = grpc::CreateCustomChannel(
+      ChannelTarget(name), grpc::InsecureChannelCredentials(),
+      ChannelSettings());
+  const std::optional<bool> connected = Connects(channel.get(), deadline);
+  if (!connected.value_or(false)) {
+    *message = absl::StrCat("server ", name,
+                            " cannot be reached; it may have been stopped "
+                            "already");
+    return KV739_E_UNAVAILABLE;
+  }
+  grpc::ClientContext context;
+  context.set_deadline(deadline);
+  v1::DieRequest request;
+  request.set_clean(clean);
+  v1::DieResponse response;
+  const grpc::Status status =
+      v1::Admin::NewStub(channel)->Die(&context, request, &response);
+  // It may be gone before its answer is out.
+  if (!status.ok() && status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+    *message = absl::StrCat("server ", name, ": ", status.error_message());
+    switch (status.error_code()) {
+      case grpc::StatusCode::PERMISSION_DENIED:
+        return KV739_E_DENIED;
+      case grpc::StatusCode::DEADLINE_EXCEEDED:
+        return KV739_E_TIMEOUT;
+      default:
+        return KV739_E_INTERNAL;
+    }
+  }
+  if (WaitUntilGone(channel.get(), deadline)) return KV739_OK;
+  *message = status.ok()
+                 ? absl::StrCat("server ", name,
+                                " has begun to stop and was not gone before "
+                                "the deadline")
+                 : absl::StrCat("server ", name, ": ", status.error_message());
+  return status.ok() ? KV739_E_TIMEOUT : KV739_E_UNAVAILABLE;
+}
+
+}  // namespace kv739::client

@@ -1,0 +1,148 @@
+// The inside of raft::Core; included by its sources only.
+//
+//   core.cc         inputs of the owner, ticks, dispatch of messages, Ready
+//   election.cc     pre-votes, votes, changes of role
+//   replication.cc  AppendEntries both ways, commit, heartbeats, fetches
+//   reads.cc        ReadIndex
+//   transfer.cc     leadership transfer
+#ifndef KV739_RAFT_CORE_IMPL_H_
+#define KV739_RAFT_CORE_IMPL_H_
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "raft/core.h"
+#include "raft/log.h"
+#include "raft/roles.h"
+
+namespace kv739::raft {
+
+class Core::Impl {
+ public:
+  Impl(const Options& options, InitialState state, Random* random);
+
+  // Inputs and outputs: see raft/core.h.
+  void Tick();
+  void Step(const Envelope& envelope);
+  absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
+  void ReadIndex(ReadId id);
+  void Persisted(const PersistedPosition& position);
+  void Applied(Index index) { log_.AppliedTo(index); }
+  void Fetched(NodeId peer, std::vector<Entry> entries);
+  void SnapshotSent(NodeId peer, Index index);
+  void Compact(Index index);
+  absl::Status TransferLeadership(NodeId target);
+  NodeId BestTransferTarget() const;
+  bool HasReady() const;
+  Ready TakeReady();
+  CoreStatus Status() const;
+
+  bool is_leader() const { return std::holds_alternative<Leader>(role_); }
+  bool transferring() const {
+    const auto* leader = std::get_if<Leader>(&role_);
+    return leader != nullptr && leader->transfer.has_value();
+  }
+  Term term() const { return term_; }
+  NodeId leader() const;
+  const Log& log() const { return log_; }
+  uint64_t dropped() const { return dropped_; }
+
+ private:
+  // A configuration and the index from which on it is in force.
+  struct ConfigurationAt {
+    Index index;
+    Configuration configuration;
+  };
+
+  // ---- core.cc ----
+  void Send(NodeId to, Message message) {
+    ready_.send_now.push_back({self(), to, std::move(message)});
+  }
+  // Says something about our durable state.
+  void SendAfterPersist(NodeId to, Message message) {
+    ready_.send_after_persist.push_back({self(), to, std::move(message)});
+  }
+  void Drop() { ++dropped_; }
+  NodeId self() const { return options_.self; }
+  HardState hard_state() const { return {term_, vote_, log_.committed()}; }
+  bool MustPersistHardState() const {
+    return persisted_hard_state_.term != term_ ||
+           persisted_hard_state_.vote != vote_;
+  }
+  SoftState soft_state() const;
+  const Configuration& configuration() const {
+    return configurations_.back().configuration;
+  }
+  bool IsAlone() const;
+  // Appends to the log; a configuration takes effect (section 6).
+  void AppendToLog(Entry entry);
+  void TruncateLog(Index from);
+  void OnConfigurationChanged();
+
+  // ---- election.cc ----
+  void OnRequestVote(NodeId from, const RequestVote& message);
+  void OnRequestVoteResponse(NodeId from, const RequestVoteResponse& message);
+  void TickElection();
+  void ResetElectionTimer();
+  bool HasLiveLeader() const;
+  bool MayCampaign() const { return configuration().IsVoter(self()); }
+  void StartPreVote();
+  void StartElection(bool transfer);
+  void AskForVotes(bool pre_vote, bool transfer);
+  void CountCandidateVotes();
+  void BecomeFollower(Term term, NodeId leader);
+  void BecomeLeader();
+  // For messages that only a leader of `term` sends. False: go no further.
+  bool AcceptLeader(NodeId from, Term term);
+  bool QuorumHeardWithin(uint64_t ticks) const;
+
+  // ---- replication.cc ----
+  void OnAppendEntries(NodeId from, const AppendEntries& message);
+  void OnAppendEntriesResponse(NodeId from,
+                               const AppendEntriesResponse& message);
+  void OnHeartbeat(NodeId from, const Heartbeat& message);
+  void OnHeartbeatResponse(NodeId from, const HeartbeatResponse& message);
+  void OnInstallSnapshot(NodeId from, const InstallSnapshot& message);
+  void Acknowledge(NodeId to, Index index);
+  void TickLeader();
+  void SendHeartbeats();
+  void SendAppends(Progress* peer);
+  void SendAppend(Progress* peer, std::vector<Entry> entries, uint64_t bytes);
+  void AskForFetch(Progress* peer);
+  void AdvanceCommit();
+  bool CommittedInOwnTerm() const {
+    return log_.TermAt(log_.committed()) == term_;
+  }
+
+  // ---- reads.cc ----
+  bool CanStartRead() const;
+  void StartReads();
+  void ConfirmReads();
+
+  // ---- transfer.cc ----
+  void OnTimeoutNow(NodeId from, const TimeoutNow& message);
+  void TickTransfer();
+  void ContinueTransfer();
+
+  const Options options_;
+  Random* const random_;
+
+  Term term_;
+  NodeId vote_;
+  HardState persisted_hard_state_;  // last handed out in a Persist
+  SoftState reported_soft_state_;   // last handed out
+  Log log_;
+  std::vector<ConfigurationAt> configurations_;  // oldest first, never empty
+  RoleState role_;
+
+  uint64_t now_ = 0;               // ticks since the start
+  uint64_t election_elapsed_ = 0;  // ticks
+  uint64_t election_timeout_ = 0;  // drawn anew for each wait
+  uint64_t dropped_ = 0;
+  Ready ready_;  // being collected
+};
+
+}  // namespace kv739::raft
+
+#endif  // KV739_RAFT_CORE_IMPL_H_

@@ -1,0 +1,71 @@
+// Handing leadership over: thesis section 3.10.
+#include "absl/status/status.h"
+#include "raft/core_impl.h"
+
+namespace kv739::raft {
+
+absl::Status Core::Impl::TransferLeadership(NodeId target) {
+  auto* leader = std::get_if<Leader>(&role_);
+  if (leader == nullptr) return absl::FailedPreconditionError("not the leader");
+  if (!configuration().IsVoter(target)) {
+    return absl::NotFoundError("the target is no voter of the group");
+  }
+  if (target == self()) return absl::OkStatus();
+  const Progress* peer = leader->Find(target);
+  if (peer->state() == Progress::State::kSnapshot ||
+      now_ - peer->last_heard() >= options_.election_timeout_ticks) {
+    return absl::UnavailableError(
+        "the target is down or needs a snapshot first");
+  }
+  if (leader->transfer && leader->transfer->target == target) {
+    return absl::OkStatus();
+  }
+  leader->transfer = Transfer{target};
+  ContinueTransfer();
+  return absl::OkStatus();
+}
+
+void Core::Impl::ContinueTransfer() {
+  auto& leader = std::get<Leader>(role_);
+  if (!leader.transfer) return;
+  const Progress* peer = leader.Find(leader.transfer->target);
+  if (peer == nullptr) {
+    leader.transfer.reset();
+  } else if (peer->match() == log_.last()) {
+    // It has everything, and proposals are held back: it wins at once.
+    Send(peer->id(), TimeoutNow{term_});
+  }
+}
+
+void Core::Impl::TickTransfer() {
+  auto& leader = std::get<Leader>(role_);
+  // After an election timeout the target is not going to do it; being led by
+  // nobody would be worse than staying.
+  if (leader.transfer &&
+      ++leader.transfer->elapsed >= options_.election_timeout_ticks) {
+    leader.transfer.reset();
+  }
+}
+
+void Core::Impl::OnTimeoutNow(NodeId from, const TimeoutNow& m) {
+  if (m.term < term_) return;
+  if (m.term > term_) BecomeFollower(m.term, from);
+  if (leader() != from || is_leader() || !MayCampaign()) return Drop();
+  StartElection(/*transfer=*/true);
+}
+
+NodeId Core::Impl::BestTransferTarget() const {
+  const auto* leader = std::get_if<Leader>(&role_);
+  if (leader == nullptr) return NodeId();
+  const Progress* best = nullptr;
+  for (const Progress& peer : leader->peers) {
+    if (!configuration().IsVoter(peer.id()) ||
+        now_ - peer.last_heard() >= options_.election_timeout_ticks) {
+      continue;
+    }
+    if (best == nullptr || peer.match() > best->match()) best = &peer;
+  }
+  return best != nullptr ? best->id() : NodeId();
+}
+
+}  // namespace kv739::raft

@@ -1,0 +1,495 @@
+#include "tests/support/fake_kv_server.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace kv739::testing {
+
+Reaction ErrorReaction(v1::ErrorCode code, const std::string& leader,
+                       uint64_t map_epoch) {
+  Reaction reaction;
+  reaction.what = Reaction::kError;
+  reaction.error.set_code(code);
+  reaction.error.set_message("scripted");
+  reaction.error.set_leader(leader);
+  reaction.error.set_map_epoch(map_epoch);
+  return reaction;
+}
+
+// The writing side of one stream; written to by its handler and by Release().
+struct FakeCluster::Stream {
+  using Rpc = grpc::ServerReaderWriter<v1::ResultBatch, v1::OperationBatch>;
+
+  absl::Mutex mutex;
+  Rpc* rpc ABSL_GUARDED_BY(mutex) = nullptr;  // nullptr: it has ended
+
+  void Write(const v1::ResultBatch& batch) {
+    absl::MutexLock lock(&mutex);
+    if (rpc != nullptr) rpc->Write(batch);
+  }
+};
+
+struct FakeCluster::Held {
+  std::shared_ptr<Stream> stream;
+  v1::OperationResult result;
+};
+
+class FakeCluster::Node final : public v1::KeyValue::Service,
+                                public v1::Cluster::Service,
+                                public v1::Admin::Service {
+ public:
+  Node(FakeCluster* cluster, int index) : cluster_(cluster), index_(index) {}
+  ~Node() override {
+    Stop();
+    close(reserved_);
+  }
+
+  // On the port that it had before, or on a free one.
+  void Start() {
+    absl::MutexLock lock(&mutex_);
+    if (port_ == 0) ReservePort();
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(absl::StrCat("127.0.0.1:", port_),
+                             grpc::InsecureServerCredentials());
+    builder.SetMaxReceiveMessageSize(16 << 20);
+    builder.RegisterService(static_cast<v1::KeyValue::Service*>(this));
+    builder.RegisterService(static_cast<v1::Cluster::Service*>(this));
+    builder.RegisterService(static_cast<v1::Admin::Service*>(this));
+    server_ = builder.BuildAndStart();
+    Check(server_ != nullptr);
+  }
+
+  void Stop() {
+    absl::MutexLock lock(&mutex_);
+    if (server_ == nullptr) return;
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+    server_ = nullptr;
+  }
+
+  int port() const { return port_; }
+
+  grpc::Status Stream(grpc::ServerContext*,
+                      FakeCluster::Stream::Rpc* rpc) override {
+    const auto stream = std::make_shared<FakeCluster::Stream>();
+    {
+      absl::MutexLock lock(&stream->mutex);
+      stream->rpc = rpc;
+    }
+    grpc::Status status;
+    v1::OperationBatch batch;
+    while (rpc->Read(&batch)) {
+      if (!cluster_->Handle(index_, batch, stream)) {
+        status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "dropped");
+        break;
+      }
+    }
+    absl::MutexLock lock(&stream->mutex);
+    stream->rpc = nullptr;
+    return status;
+  }
+
+  grpc::Status GetMap(grpc::ServerContext*, const v1::GetMapRequest*,
+                      v1::GetMapResponse* response) override {
+    *response = cluster_->MapResponse();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Die(grpc::ServerContext*, const v1::DieRequest*,
+                   v1::DieResponse*) override {
+    absl::MutexLock lock(&cluster_->mutex_);
+    if (cluster_->refuse_die_) {
+      return grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "not from here");
+    }
+    // The answer must be out before the server waits for its handlers.
+    cluster_->stoppers_.emplace_back([this] { Stop(); });
+    return grpc::Status::OK;
+  }
+
+ private:
+  static void Check(bool ok) {
+    if (ok) return;
+    perror("the fake server cannot listen");
+    abort();
+  }
+
+  // A socket that is bound and does not listen keeps the port from others
+  // while the server is stopped; connections are refused then.
+  void ReservePort() {
+    reserved_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    setsockopt(reserved_, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* raw = reinterpret_cast<sockaddr*>(&address);
+    Check(bind(reserved_, raw, size) == 0 &&
+          getsockname(reserved_, raw, &size) == 0);
+    port_ = ntohs(address.sin_port);
+  }
+
+  FakeCluster* const cluster_;
+  const int index_;
+  int reserved_ = -1;
+  absl::Mutex mutex_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_ ABSL_GUARDED_BY(mutex_);
+};
+
+FakeCluster::FakeCluster(int count) {
+  kv::ClusterFile file;
+  char path[] = "/tmp/kv739-fake-XXXXXX";
+  close(mkstemp(path));
+  config_file_ = path;
+  std::ofstream out(config_file_);
+  for (int i = 0; i < count; ++i) {
+    nodes_.push_back(std::make_unique<Node>(this, i));
+    nodes_.back()->Start();
+    addresses_.push_back(absl::StrCat("127.0.0.1:", nodes_.back()->port()));
+    out << addresses_.back() << "\n";
+  }
+  out.close();
+  absl::MutexLock lock(&mutex_);
+  map_ = kv::InitialClusterMap(*kv::ReadClusterFile(config_file_));
+  for (size_t i = 0; i < map_.groups.size(); ++i) {
+    leaders_[map_.groups[i].id.value()] = static_cast<int>(i) * 5;
+  }
+}
+
+FakeCluster::~FakeCluster() {
+  std::vector<std::thread> stoppers;
+  {
+    absl::MutexLock lock(&mutex_);
+    stoppers.swap(stoppers_);
+  }
+  for (std::thread& thread : stoppers) thread.join();
+  for (const auto& node : nodes_) node->Stop();
+  unlink(config_file_.c_str());
+}
+
+std::string FakeCluster::address(int server) const {
+  return addresses_[server];
+}
+
+kv::ClusterMap FakeCluster::map() {
+  absl::MutexLock lock(&mutex_);
+  return map_;
+}
+
+void FakeCluster::SetScript(Script script) {
+  absl::MutexLock lock(&mutex_);
+  script_ = std::move(script);
+}
+
+void FakeCluster::SetLeader(raft::GroupId group, int server) {
+  absl::MutexLock lock(&mutex_);
+  leaders_[group.value()] = server;
+}
+
+void FakeCluster::SetMap(kv::ClusterMap map) {
+  absl::MutexLock lock(&mutex_);
+  map_ = std::move(map);
+}
+
+void FakeCluster::Stop(int server) { nodes_[server]->Stop(); }
+void FakeCluster::Start(int server) { nodes_[server]->Start(); }
+
+void FakeCluster::Release() {
+  std::vector<Held> held;
+  {
+    absl::MutexLock lock(&mutex_);
+    held.swap(held_);
+  }
+  for (Held& h : held) {
+    v1::ResultBatch batch;
+    *batch.add_results() = std::move(h.result);
+    h.stream->Write(batch);
+  }
+}
+
+void FakeCluster::ForgetSessions() {
+  absl::MutexLock lock(&mutex_);
+  sessions_.clear();
+}
+
+void FakeCluster::RefuseDie(bool refuse) {
+  absl::MutexLock lock(&mutex_);
+  refuse_die_ = refuse;
+}
+
+std::vector<Seen> FakeCluster::seen() {
+  absl::MutexLock lock(&mutex_);
+  return seen_;
+}
+
+void FakeCluster::AwaitSeen(size_t count) {
+  absl::MutexLock lock(&mutex_);
+  const auto enough = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return seen_.size() >= count;
+  };
+  mutex_.Await(absl::Condition(&enough));
+}
+
+uint64_t FakeCluster::messages() {
+  absl::MutexLock lock(&mutex_);
+  return messages_;
+}
+
+uint64_t FakeCluster::operations() {
+  absl::MutexLock lock(&mutex_);
+  return seen_.size();
+}
+
+int FakeCluster::map_fetches() {
+  absl::MutexLock lock(&mutex_);
+  return map_fetches_;
+}
+
+int FakeCluster::writes(const std::string& key) {
+  absl::MutexLock lock(&mutex_);
+  auto it = data_.find(key);
+  return it == data_.end() ? 0 : it->second.writes;
+}
+
+std::optional<std::string> FakeCluster::value(const std::string& key) {
+  absl::MutexLock lock(&mutex_);
+  auto it = data_.find(key);
+  if (it == data_.end()) return std::nullopt;
+  return it->second.value;
+}
+
+void FakeCluster::SetValue(const std::string& key, const std::string& value) {
+  absl::MutexLock lock(&mutex_);
+  data_[key] = {value, next_version_++, 0};
+}
+
+std::string FakeCluster::violation() {
+  absl::MutexLock lock(&mutex_);
+  return violation_;
+}
+
+// ---- what servers do ----
+
+v1::GetMapResponse FakeCluster::MapResponse() {
+  absl::MutexLock lock(&mutex_);
+  ++map_fetches_;
+  v1::GetMapResponse response;
+  response.set_cluster_id(map_.cluster_id);
+  response.set_epoch(map_.epoch);
+  for (const kv::NodeInfo& node : map_.nodes) {
+    v1::Node* out = response.add_nodes();
+    out->set_id(node.id.value());
+    out->set_address(node.address.ToString());
+  }
+  for (const kv::GroupInfo& group : map_.groups) {
+    v1::Group* out = response.add_groups();
+    out->set_id(group.id.value());
+    for (raft::NodeId member : group.members) out->add_members(member.value());
+  }
+  for (uint32_t slot = 0; slot < kv::kSlotCount; ++slot) {
+    v1::SlotRange* out = response.add_slots();
+    out->set_first(slot);
+    out->set_last(slot);
+    out->set_group(map_.slots[slot].value());
+  }
+  return response;
+}
+
+namespace {
+
+const v1::WriteId* IdOf(const v1::Operation& operation) {
+  switch (operation.kind_case()) {
+    case v1::Operation::kPut:
+      return &operation.put().id();
+    case v1::Operation::kDelete:
+      return &operation.delete_().id();
+    case v1::Operation::kAppend:
+      return &operation.append().id();
+    case v1::Operation::kCompareAndSwap:
+      return &operation.compare_and_swap().id();
+    default:
+      return nullptr;
+  }
+}
+
+std::string KeyOf(const v1::Operation& operation) {
+  switch (operation.kind_case()) {
+    case v1::Operation::kGet:
+      return operation.get().key();
+    case v1::Operation::kPut:
+      return operation.put().key();
+    case v1::Operation::kDelete:
+      return operation.delete_().key();
+    case v1::Operation::kAppend:
+      return operation.append().key();
+    case v1::Operation::kCompareAndSwap:
+      return operation.compare_and_swap().key();
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+Seen FakeCluster::Look(int server, const v1::Operation& operation) {
+  mutex_.AssertHeld();
+  Seen seen;
+  seen.server = server;
+  seen.kind = operation.kind_case();
+  seen.key = KeyOf(operation);
+  if (const v1::WriteId* id = IdOf(operation)) {
+    seen.session = id->session();
+    seen.sequence = id->sequence();
+    seen.floor = id->floor();
+  }
+  seen.group = operation.has_open_session()
+                   ? raft::GroupId(operation.open_session().group())
+                   : map_.OwnerOf(kv::SlotOf(seen.key));
+  return seen;
+}
+
+bool FakeCluster::Handle(int server, const v1::OperationBatch& batch,
+                         const std::shared_ptr<Stream>& stream) {
+  v1::ResultBatch answers;
+  bool keep = true;
+  {
+    absl::MutexLock lock(&mutex_);
+    ++messages_;
+    answers.set_map_epoch(map_.epoch);
+    for (const v1::Operation& operation : batch.operations()) {
+      const Seen seen = Look(server, operation);
+      seen_.push_back(seen);
+      const Reaction reaction = script_ ? script_(seen) : Reaction{};
+      v1::OperationResult result;
+      switch (reaction.what) {
+        case Reaction::kError:
+          *result.mutable_error() = reaction.error;
+          break;
+        case Reaction::kDrop:
+          keep = false;
+          continue;
+        case Reaction::kSilent:
+          continue;
+        default:
+          result = Do(seen, operation);
+      }
+      result.set_tag(operation.tag());
+      if (reaction.what == Reaction::kApplyAndDrop) keep = false;
+      if (reaction.what == Reaction::kHold) held_.push_back({stream, result});
+      if (reaction.what == Reaction::kHonest ||
+          reaction.what == Reaction::kError) {
+        *answers.add_results() = std::move(result);
+      }
+    }
+  }
+  if (keep && answers.results_size() > 0) stream->Write(answers);
+  return keep;
+}
+
+v1::OperationResult FakeCluster::Do(const Seen& seen,
+                                    const v1::Operation& operation) {
+  mutex_.AssertHeld();
+  v1::OperationResult result;
+  const kv::GroupInfo* group = map_.FindGroup(seen.group);
+  const kv::NodeInfo& node = map_.nodes[seen.server];
+  bool member = false;
+  for (raft::NodeId id : group->members) member = member || id == node.id;
+  const int leader = leaders_[seen.group.value()];
+  if (!member || leader != seen.server) {
+    result.mutable_error()->set_code(member ? v1::NOT_LEADER : v1::WRONG_GROUP);
+    result.mutable_error()->set_map_epoch(map_.epoch);
+    if (member && leader >= 0) {
+      result.mutable_error()->set_leader(addresses_[leader]);
+    }
+    return result;
+  }
+  if (operation.has_open_session()) {
+    const uint64_t id = next_session_++;
+    sessions_[seen.group.value()][id];
+    result.mutable_open_session()->set_session(id);
+  } else if (operation.has_get()) {
+    auto it = data_.find(seen.key);
+    v1::GetResponse* get = result.mutable_get();
+    if (it != data_.end()) {
+      get->set_found(true);
+      get->set_value(it->second.value);
+      get->set_version(it->second.version);
+    }
+  } else {
+    return DoWrite(seen, operation);
+  }
+  return result;
+}
+
+v1::OperationResult FakeCluster::DoWrite(const Seen& seen,
+                                         const v1::Operation& operation) {
+  mutex_.AssertHeld();
+  v1::OperationResult result;
+  auto& sessions = sessions_[seen.group.value()];
+  auto session = sessions.find(seen.session);
+  if (session == sessions.end()) {
+    result.mutable_error()->set_code(v1::SESSION_UNKNOWN);
+    return result;
+  }
+  Session& known = session->second;
+  if (seen.floor > seen.sequence || seen.sequence == 0) {
+    violation_ =
+        absl::StrCat("floor ", seen.floor, " above sequence ", seen.sequence);
+  }
+  known.floor = std::max(known.floor, seen.floor);
+  known.answers.erase(known.answers.begin(),
+                      known.answers.lower_bound(known.floor));
+  if (seen.sequence < known.floor || seen.sequence > known.floor + 8192) {
+    result.mutable_error()->set_code(v1::SEQUENCE_REFUSED);
+    return result;
+  }
+  if (auto first = known.answers.find(seen.sequence);
+      first != known.answers.end()) {
+    *result.mutable_write() = first->second;
+    return result;
+  }
+  v1::WriteResponse* write = result.mutable_write();
+  auto it = data_.find(seen.key);
+  if (it != data_.end()) {
+    write->set_existed(true);
+    write->set_old_value(it->second.value);
+  }
+  const uint64_t version = next_version_++;
+  if (operation.has_compare_and_swap()) {
+    const uint64_t there = it == data_.end() ? 0 : it->second.version;
+    write->set_swapped(there ==
+                       operation.compare_and_swap().expected_version());
+    write->set_version(write->swapped() ? version : there);
+    if (write->swapped()) {
+      Entry& entry = data_[seen.key];
+      entry.value = operation.compare_and_swap().value();
+      entry.version = version;
+      ++entry.writes;
+    }
+  } else if (operation.has_delete_()) {
+    write->set_version(version);
+    data_.erase(seen.key);
+  } else {
+    write->set_version(version);
+    Entry& entry = data_[seen.key];
+    entry.value = operation.has_put()
+                      ? operation.put().value()
+                      : entry.value + operation.append().value();
+    entry.version = version;
+    ++entry.writes;
+  }
+  known.answers[seen.sequence] = *write;
+  return result;
+}
+
+}  // namespace kv739::testing

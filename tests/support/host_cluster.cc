@@ -1,0 +1,244 @@
+#include "tests/support/host_cluster.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "server/replica_store.h"
+
+namespace kv739::testing {
+namespace {
+
+class CountingRandom : public raft::Random {
+ public:
+  explicit CountingRandom(uint64_t seed) : state_(seed) {}
+  uint64_t Next() override {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return state_ >> 33;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+std::string MakeRoot() {
+  std::string pattern = absl::StrCat(::testing::TempDir(), "/hosts.XXXXXX");
+  EXPECT_NE(mkdtemp(pattern.data()), nullptr);
+  return pattern;
+}
+
+}  // namespace
+
+const server::Reply& Answers::Of(uint64_t tag) const {
+  static const server::Reply none;
+  auto it = replies_.find(tag);
+  if (it == replies_.end() || it->second.size() != 1) {
+    ADD_FAILURE() << "operation " << tag << " has "
+                  << (it == replies_.end() ? 0 : it->second.size())
+                  << " answers";
+    return none;
+  }
+  return it->second.front();
+}
+
+class HostCluster::NodeTransport : public server::Transport {
+ public:
+  NodeTransport(HostCluster* cluster, int self)
+      : cluster_(cluster), self_(self) {}
+  void Send(raft::NodeId to,
+            std::vector<server::GroupMessage> messages) override {
+    cluster_->network_.push_back(
+        {self_, cluster_->NodeOf(to), std::move(messages)});
+  }
+
+ private:
+  HostCluster* cluster_;
+  int self_;
+};
+
+// Completes one task at a time, when asked to.
+class HostCluster::NodeLog : public wal::LogWriter {
+ public:
+  explicit NodeLog(wal::Wal* wal) : wal_(wal) {}
+  void Submit(wal::WalTask task) override { tasks_.push_back(std::move(task)); }
+  void ReadAsync(raft::GroupId group, raft::Index first, raft::Index last,
+                 uint64_t max_bytes, wal::ReadCallback done) override {
+    done(wal_->Read(group, first, last, max_bytes));
+  }
+  bool busy() const override { return !tasks_.empty(); }
+  bool CompleteOne() {
+    if (tasks_.empty()) return false;
+    wal::WalTask task = std::move(tasks_.front());
+    tasks_.pop_front();
+    EXPECT_TRUE(wal_->Append(task.writes).ok());
+    task.done();
+    return true;
+  }
+
+ private:
+  wal::Wal* wal_;
+  std::deque<wal::WalTask> tasks_;
+};
+
+HostCluster::HostCluster(int size, server::HostOptions options)
+    : options_(options), root_(MakeRoot()) {
+  kv::ClusterFile file;
+  for (int i = 0; i < size; ++i) {
+    kv::ServerLine line;
+    line.address = {"localhost", static_cast<uint16_t>(50051 + i)};
+    file.servers.push_back(line);
+  }
+  map_ = std::make_shared<const kv::ClusterMap>(kv::InitialClusterMap(file));
+  for (int i = 0; i < size; ++i) {
+    auto node = std::make_unique<Node>();
+    node->id = map_->nodes[i].id;
+    node->directory = absl::StrCat(root_, "/", i);
+    std::filesystem::create_directories(node->directory);
+    node->engine = kv::NewMemoryEngine();
+    nodes_.push_back(std::move(node));
+    EXPECT_TRUE(
+        server::CreateReplicas(nodes_[i]->engine.get(), *map_, nodes_[i]->id)
+            .ok());
+    Start(i);
+  }
+}
+
+HostCluster::~HostCluster() {
+  for (auto& node : nodes_) node->host.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(root_, ignored);
+}
+
+int HostCluster::NodeOf(raft::NodeId id) const {
+  for (size_t i = 0; i < map_->nodes.size(); ++i) {
+    if (map_->nodes[i].id == id) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void HostCluster::Start(int index) {
+  Node& node = *nodes_[index];
+  wal::WalOptions wal_options;
+  wal_options.segment_bytes = 1 << 20;
+  auto wal =
+      wal::Wal::Open(wal::FileSystem::Posix(), node.directory, wal_options);
+  ASSERT_TRUE(wal.ok()) << wal.status();
+  node.wal = *std::move(wal);
+  node.log = std::make_unique<NodeLog>(node.wal.get());
+  node.transport = std::make_unique<NodeTransport>(this, index);
+  node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
+  auto replicas = server::LoadReplicas(node.engine.get(), node.wal.get());
+  ASSERT_TRUE(replicas.ok()) << replicas.status();
+  server::HostOptions options = options_;
+  options.self = node.id;
+  server::HostParts parts;
+  parts.engine = node.engine.get();
+  parts.log = node.log.get();
+  parts.transport = node.transport.get();
+  parts.clock = &clock_;
+  parts.random = node.random.get();
+  parts.on_failure = [](const absl::Status& status) {
+    ADD_FAILURE() << "replica failed: " << status;
+  };
+  auto host = server::Host::Create(options, parts, map_, *std::move(replicas));
+  ASSERT_TRUE(host.ok()) << host.status();
+  node.host = *std::move(host);
+}
+
+bool HostCluster::DeliverOne() {
+  if (network_.empty()) return false;
+  Message message = std::move(network_.front());
+  network_.pop_front();
+  Node& from = *nodes_[message.from];
+  Node& to = *nodes_[message.to];
+  if (from.isolated || to.isolated || to.host == nullptr) return true;
+  to.host->OnPeerMessages(from.id, std::move(message.messages));
+  return true;
+}
+
+void HostCluster::Settle() {
+  bool moved = true;
+  while (moved) {
+    moved = DeliverOne();
+    for (auto& node : nodes_) {
+      if (node->host != nullptr && !node->stalled) {
+        moved = node->log->CompleteOne() || moved;
+      }
+    }
+  }
+}
+
+void HostCluster::Tick(int count) {
+  for (int i = 0; i < count; ++i) {
+    clock_.Advance(20'000'000);
+    for (auto& node : nodes_) {
+      if (node->host != nullptr) node->host->Tick();
+    }
+    Settle();
+  }
+}
+
+int HostCluster::ElectLeader(raft::GroupId group) {
+  for (int i = 0; i < 2000; ++i) {
+    // The leader of the highest term: an isolated one may not know yet that
+    // it is none.
+    int leader = -1;
+    raft::Term term;
+    for (size_t n = 0; n < nodes_.size(); ++n) {
+      if (nodes_[n]->host == nullptr || nodes_[n]->isolated) continue;
+      for (const auto& replica : Stats(static_cast<int>(n)).replicas) {
+        if (replica.group == group &&
+            replica.core.soft.role == raft::Role::kLeader &&
+            replica.core.soft.term > term) {
+          leader = static_cast<int>(n);
+          term = replica.core.soft.term;
+        }
+      }
+    }
+    if (leader >= 0) return leader;
+    Tick();
+  }
+  ADD_FAILURE() << "group " << group << " elects no leader";
+  return 0;
+}
+
+void HostCluster::Submit(int node, server::Operation operation) {
+  operation.sink = answers_;
+  operation.start_nanos = clock_.MonotonicNanos();
+  std::vector<server::Operation> operations;
+  operations.push_back(std::move(operation));
+  nodes_[node]->host->Submit(std::move(operations));
+  Settle();
+}
+
+server::Reply HostCluster::Call(server::Operation operation) {
+  const raft::GroupId group = operation.kind == server::OpKind::kOpenSession
+                                  ? operation.group
+                                  : map_->OwnerOf(kv::SlotOf(operation.key));
+  const int leader = ElectLeader(group);
+  const uint64_t tag = next_tag_++;
+  operation.tag = tag;
+  Submit(leader, std::move(operation));
+  return answers_->Of(tag);
+}
+
+void HostCluster::Crash(int index) {
+  Node& node = *nodes_[index];
+  node.host.reset();
+  node.log.reset();
+  node.wal.reset();
+  node.engine->Crash();
+}
+
+void HostCluster::Restart(int index) { Start(index); }
+
+server::HostStats HostCluster::Stats(int node) {
+  server::HostStats result;
+  nodes_[node]->host->CollectStats(
+      [&](server::HostStats stats) { result = std::move(stats); });
+  return result;
+}
+
+}  // namespace kv739::testing

@@ -1,0 +1,118 @@
+// Several replica hosts in one thread: messages, log writes and time move
+// only when the test says so. What is durable survives Crash().
+#ifndef KV739_TESTS_SUPPORT_HOST_CLUSTER_H_
+#define KV739_TESTS_SUPPORT_HOST_CLUSTER_H_
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kv/cluster_map.h"
+#include "kv/engine.h"
+#include "server/clock.h"
+#include "server/host.h"
+#include "server/wal/wal.h"
+#include "server/wal/wal_thread.h"
+
+namespace kv739::testing {
+
+class ManualClock : public server::Clock {
+ public:
+  uint64_t MonotonicNanos() const override { return nanos_; }
+  uint64_t WallMillis() const override { return wall_ms_; }
+  void Advance(uint64_t nanos) { nanos_ += nanos; }
+  void SetWall(uint64_t ms) { wall_ms_ = ms; }
+
+ private:
+  uint64_t nanos_ = 1;
+  uint64_t wall_ms_ = 1'700'000'000'000;
+};
+
+// Keeps every answer.
+class Answers : public server::ReplySink {
+ public:
+  void Deliver(server::Reply reply) override {
+    replies_[reply.tag].push_back(std::move(reply));
+  }
+  void Flush() override {}
+  bool Has(uint64_t tag) const { return replies_.count(tag) > 0; }
+  // The one answer; fails the test when there is none or more than one.
+  const server::Reply& Of(uint64_t tag) const;
+
+ private:
+  std::map<uint64_t, std::vector<server::Reply>> replies_;
+};
+
+class HostCluster {
+ public:
+  // `size` nodes of one cluster file, each with all of its groups.
+  explicit HostCluster(int size, server::HostOptions options = {});
+  ~HostCluster();
+
+  server::Host* host(int node) { return nodes_[node]->host.get(); }
+  const kv::ClusterMap& map() const { return *map_; }
+  int NodeOf(raft::NodeId id) const;
+
+  // Delivers messages and completes log writes until nothing moves.
+  void Settle();
+  // A tick on every running node, then Settle().
+  void Tick(int count = 1);
+  // Ticks until `group` has one leader among running nodes; its node.
+  int ElectLeader(raft::GroupId group);
+
+  // Submits one operation and settles; `answers` gets the reply by tag.
+  void Submit(int node, server::Operation operation);
+  // Submits to the leader of the key's group and returns the answer.
+  server::Reply Call(server::Operation operation);
+
+  void Isolate(int node, bool isolated) { nodes_[node]->isolated = isolated; }
+  // Log writes of this node wait until it is turned off.
+  void StallLog(int node, bool stalled) { nodes_[node]->stalled = stalled; }
+  // Loses what is not durable, and the process.
+  void Crash(int node);
+  void Restart(int node);
+  bool running(int node) const { return nodes_[node]->host != nullptr; }
+
+  ManualClock& clock() { return clock_; }
+  std::shared_ptr<Answers> answers() { return answers_; }
+  server::HostStats Stats(int node);
+
+ private:
+  class NodeTransport;
+  class NodeLog;
+  struct Node {
+    raft::NodeId id;
+    bool isolated = false;
+    bool stalled = false;
+    std::string directory;
+    std::unique_ptr<kv::MemoryEngine> engine;
+    std::unique_ptr<wal::Wal> wal;
+    std::unique_ptr<NodeTransport> transport;
+    std::unique_ptr<NodeLog> log;
+    std::unique_ptr<raft::Random> random;
+    std::unique_ptr<server::Host> host;
+  };
+  struct Message {
+    int from;
+    int to;
+    std::vector<server::GroupMessage> messages;
+  };
+
+  void Start(int node);
+  bool DeliverOne();
+
+  const server::HostOptions options_;
+  const std::string root_;
+  ManualClock clock_;
+  std::shared_ptr<Answers> answers_ = std::make_shared<Answers>();
+  std::shared_ptr<const kv::ClusterMap> map_;
+  std::deque<Message> network_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  uint64_t next_tag_ = 1'000'000;
+};
+
+}  // namespace kv739::testing
+
+#endif  // KV739_TESTS_SUPPORT_HOST_CLUSTER_H_

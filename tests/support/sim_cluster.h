@@ -1,0 +1,113 @@
+// A group of replicas in one thread, driven by one seed: a time of faults, then
+// a calm in which it has to recover. The same seed gives the same run.
+#ifndef KV739_TESTS_SUPPORT_SIM_CLUSTER_H_
+#define KV739_TESTS_SUPPORT_SIM_CLUSTER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "raft/core.h"
+#include "tests/support/sim_checker.h"
+#include "tests/support/sim_network.h"
+#include "tests/support/sim_node.h"
+#include "tests/support/sim_random.h"
+
+namespace kv739::sim {
+
+// How hard a run is; drawn from the seed, so that runs differ in kind.
+struct SimProfile {
+  uint64_t nodes = 3;
+  NetworkFaults network;
+  uint64_t max_sync = 20;  // units that a write takes at most
+  // Chances per unit, in 1/10000.
+  uint64_t crash = 0;
+  uint64_t crash_all = 0;
+  uint64_t partition = 0;
+  uint64_t transfer = 0;
+  uint64_t propose = 0;
+  uint64_t read = 0;
+  uint64_t compact = 0;
+  bool lazy_apply = false;
+  // Off in some runs: leaders then stay without followers, and reads from such
+  // have to fail by themselves.
+  bool check_quorum = true;
+  bool pre_vote = true;
+};
+
+struct SimResult {
+  std::string failure;  // empty: all is well
+  uint64_t digest = 0;  // of everything that happened, in order
+  uint64_t committed = 0;
+  uint64_t leaders = 0;
+  uint64_t reads = 0;
+  uint64_t acknowledged = 0;
+  uint64_t crashes = 0;
+  uint64_t fetches = 0;
+  uint64_t snapshots = 0;
+  std::string trace;  // when asked for
+};
+
+class SimCluster {
+ public:
+  static constexpr uint64_t kUnitsPerTick = 10;
+  static constexpr uint64_t kFaultUnits = 4000;
+
+  SimCluster(uint64_t seed, bool trace);
+  SimResult Run();
+
+ private:
+  static SimProfile DrawProfile(SimRandom* random);
+  raft::Options CoreOptions(raft::NodeId id);
+  SimNode& node(raft::NodeId id) { return *nodes_[id.value() - 1]; }
+  SimNode& AnyNode() { return *nodes_[random_.Below(nodes_.size())]; }
+  void Note(const char* what, uint64_t a, uint64_t b = 0, uint64_t c = 0);
+  void NoteMessage(const char* what, const raft::Envelope& envelope);
+
+  void Unit(bool faults);
+  void InjectFaults();
+  void CrashNode(SimNode* node);
+  void Partition();
+  void CompactSomewhere();
+  void AnswerSnapshots();
+  void Clients();
+  void RunNode(SimNode* node);
+  void CheckCommit(SimNode* node, bool led);
+  void Calm();
+  void CheckConverged();
+  SimNode* Leader();
+
+  const uint64_t seed_;
+  const bool tracing_;
+  SimRandom random_;
+  SimProfile profile_;
+  SafetyChecker checker_;
+  SimNetwork network_;
+  std::vector<std::unique_ptr<SimNode>> nodes_;
+  uint64_t now_ = 0;
+
+  std::vector<uint64_t> start_at_;  // per node: when it comes back
+  std::vector<uint64_t> sync_at_;   // per node: when its oldest write is done
+  uint64_t heal_at_ = 0;
+  std::vector<std::pair<raft::NodeId, raft::LogFetch>> fetches_;
+  std::vector<std::pair<raft::NodeId, raft::NodeId>> snapshots_;  // from, to
+
+  uint64_t next_command_ = 0;
+  // Proposed at a node and not acknowledged yet.
+  std::map<std::pair<raft::NodeId, raft::Index>, raft::Term> proposed_;
+  raft::Index acknowledged_;  // the highest
+  raft::ReadId next_read_ = 0;
+  // What a read must see at least.
+  std::map<raft::ReadId, raft::Index> reads_;
+  SimResult result_;
+};
+
+// One run of one seed.
+SimResult Simulate(uint64_t seed, bool trace = false);
+
+}  // namespace kv739::sim
+
+#endif  // KV739_TESTS_SUPPORT_SIM_CLUSTER_H_

@@ -1,0 +1,104 @@
+#include "tests/support/sim_node.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace kv739::sim {
+
+using raft::Entry;
+using raft::Envelope;
+
+SimNode::SimNode(const raft::Options& options, raft::Configuration initial,
+                 raft::Random* random, SafetyChecker* checker)
+    : options_(options),
+      random_(random),
+      checker_(checker),
+      disk_(std::move(initial)) {
+  Start();
+}
+
+void SimNode::Start() {
+  state_ = flushed_;
+  led_ = false;
+  auto core =
+      raft::Core::Create(options_, disk_.Recover(state_.applied), random_);
+  if (!core.ok()) {
+    checker_->Fail(absl::StrCat(id().value(),
+                                " does not start: ", core.status().ToString()));
+    return;
+  }
+  core_ = *std::move(core);
+  checked_commit = core_->commit();
+}
+
+void SimNode::Crash(size_t survivors) {
+  core_.reset();
+  disk_.Crash(survivors);
+}
+
+void SimNode::CheckSend(const Envelope& envelope) {
+  if (auto* vote = std::get_if<raft::RequestVoteResponse>(&envelope.message)) {
+    if (vote->granted && !vote->pre_vote) {
+      checker_->OnVote(id(), vote->term, envelope.to);
+    }
+  } else if (auto* ask = std::get_if<raft::RequestVote>(&envelope.message)) {
+    if (!ask->pre_vote) checker_->OnVote(id(), ask->term, id());
+  } else if (auto* ack =
+                 std::get_if<raft::AppendEntriesResponse>(&envelope.message)) {
+    if (ack->success) {
+      checker_->OnAcknowledge(id(), ack->index, disk_.durable().last());
+    }
+  }
+}
+
+// What the core takes for durable is on disk, and no write that is under way
+// goes over it.
+void SimNode::CheckDurable() {
+  const raft::Index durable = core_->Status().durable;
+  const std::optional<raft::Index> lowest = disk_.LowestPending();
+  if (durable > disk_.durable().last() || (lowest && *lowest <= durable)) {
+    checker_->Fail(absl::StrCat("durability: ", id().value(), " takes ",
+                                durable.value(), " for durable"));
+  }
+}
+
+SimNode::Output SimNode::Turn(bool lazy) {
+  raft::Ready ready = core_->TakeReady();
+  Output out;
+  out.led = led_ && core_->IsLeader() && led_term_ == core_->term();
+  checker_->OnWrite(id(), out.led, disk_.written(), ready.persist.entries);
+  out.wrote = !ready.persist.empty() || !ready.send_after_persist.empty();
+  if (out.wrote) {
+    disk_.Write(std::move(ready.persist), std::move(ready.send_after_persist));
+  }
+  led_ = core_->IsLeader();
+  led_term_ = core_->term();
+  if (led_) checker_->OnLeader(id(), led_term_, disk_.written());
+  for (const Envelope& envelope : ready.send_now) CheckSend(envelope);
+  for (const Entry& entry : ready.committed) {
+    if (entry.index != state_.applied + 1) {
+      checker_->Fail(absl::StrCat(id().value(), " applies out of order"));
+    }
+    state_.applied = entry.index;
+    state_.digest = Mix(state_.digest, DigestOf(entry));
+  }
+  if (!lazy) core_->Applied(state_.applied);
+  out.send = std::move(ready.send_now);
+  out.applied = std::move(ready.committed);
+  out.reads = std::move(ready.reads);
+  out.failed_reads = std::move(ready.failed_reads);
+  out.fetch = std::move(ready.fetch);
+  out.needs_snapshot = std::move(ready.needs_snapshot);
+  return out;
+}
+
+std::vector<Envelope> SimNode::CompleteWrite() {
+  SimDisk::Completion done = disk_.CompleteOldest();
+  for (const Envelope& envelope : done.send) CheckSend(envelope);
+  core_->Persisted(done.position);
+  CheckDurable();
+  return std::move(done.send);
+}
+
+}  // namespace kv739::sim

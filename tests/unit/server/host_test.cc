@@ -1,0 +1,285 @@
+// The replica host, with messages, log writes and time in the test's hand.
+#include "server/host.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/host_cluster.h"
+
+namespace kv739::server {
+namespace {
+
+using testing::HostCluster;
+
+constexpr raft::GroupId kGroup{0};
+
+Operation Put(const std::string& key, const std::string& value) {
+  Operation operation;
+  operation.kind = OpKind::kPut;
+  operation.key = key;
+  operation.value = value;
+  return operation;
+}
+
+Operation Get(const std::string& key) {
+  Operation operation;
+  operation.kind = OpKind::kGet;
+  operation.key = key;
+  return operation;
+}
+
+Operation With(Operation operation, kv::SessionId session,
+               kv::Sequence sequence, kv::Sequence floor = 1) {
+  operation.session = session;
+  operation.sequence = sequence;
+  operation.floor = floor;
+  return operation;
+}
+
+kv::SessionId OpenSession(HostCluster& cluster) {
+  Operation operation;
+  operation.kind = OpKind::kOpenSession;
+  operation.group = kGroup;
+  Reply reply = cluster.Call(std::move(operation));
+  EXPECT_EQ(reply.code, ReplyCode::kOk) << reply.message;
+  EXPECT_NE(reply.session, 0u);
+  return reply.session;
+}
+
+TEST(HostTest, PutAnswersTheOldValueAndGetTheNewOne) {
+  HostCluster cluster(5);
+  Reply reply = cluster.Call(Put("a", "1"));
+  EXPECT_EQ(reply.code, ReplyCode::kOk) << reply.message;
+  EXPECT_FALSE(reply.found);
+  const kv::Version first = reply.version;
+  reply = cluster.Call(Put("a", "2"));
+  EXPECT_TRUE(reply.found);
+  EXPECT_EQ(reply.value, "1");
+  EXPECT_GT(reply.version, first);
+  reply = cluster.Call(Get("a"));
+  EXPECT_TRUE(reply.found);
+  EXPECT_EQ(reply.value, "2");
+  EXPECT_FALSE(cluster.Call(Get("b")).found);
+}
+
+TEST(HostTest, NothingIsAnsweredBeforeAMajorityIsDurable) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  int stalled = 0;
+  for (int i = 0; i < 5 && stalled < 3; ++i) {
+    if (i == leader) continue;
+    cluster.StallLog(i, true);
+    ++stalled;
+  }
+  Operation operation = Put("a", "1");
+  operation.tag = 7;
+  cluster.Submit(leader, std::move(operation));
+  EXPECT_FALSE(cluster.answers()->Has(7));
+  for (int i = 0; i < 5; ++i) cluster.StallLog(i, false);
+  cluster.Settle();
+  EXPECT_EQ(cluster.answers()->Of(7).code, ReplyCode::kOk);
+}
+
+TEST(HostTest, FollowersNameTheLeader) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  const int other = (leader + 1) % 5;
+  Operation operation = Put("a", "1");
+  operation.tag = 8;
+  cluster.Submit(other, std::move(operation));
+  const Reply& reply = cluster.answers()->Of(8);
+  EXPECT_EQ(reply.code, ReplyCode::kNotLeader);
+  EXPECT_EQ(reply.leader, cluster.map().nodes[leader].address.ToString());
+}
+
+TEST(HostTest, SlotsOfOtherGroupsAreRefusedWithTheEpoch) {
+  HostCluster cluster(10);
+  ASSERT_EQ(cluster.map().groups.size(), 2u);
+  std::string key;
+  for (int i = 0;; ++i) {
+    key = absl::StrCat("k", i);
+    if (cluster.map().OwnerOf(kv::SlotOf(key)) == raft::GroupId(1)) break;
+  }
+  Operation operation = Get(key);
+  operation.tag = 9;
+  cluster.Submit(0, std::move(operation));  // a member of group 0
+  const Reply& reply = cluster.answers()->Of(9);
+  EXPECT_EQ(reply.code, ReplyCode::kWrongGroup);
+  EXPECT_EQ(reply.map_epoch, 1u);
+  EXPECT_EQ(reply.group, raft::GroupId(1));
+}
+
+TEST(HostTest, LimitsAreNamedAndNothingIsWritten) {
+  HostCluster cluster(5);
+  Reply reply = cluster.Call(Put(std::string(257, 'k'), "v"));
+  EXPECT_EQ(reply.code, ReplyCode::kInvalidArgument);
+  EXPECT_EQ(reply.message, "the key has 257 bytes; the limit is 256");
+  reply = cluster.Call(Put("a", std::string(1'024'001, 'v')));
+  EXPECT_EQ(reply.message, "the value has 1024001 bytes; the limit is 1024000");
+  EXPECT_EQ(cluster.Call(Put("", "v")).message, "the key is empty");
+  EXPECT_FALSE(cluster.Call(Get("a")).found);
+}
+
+TEST(HostTest, ARepeatedWriteGetsItsFirstAnswer) {
+  HostCluster cluster(5);
+  const kv::SessionId session = OpenSession(cluster);
+  const Reply first = cluster.Call(With(Put("a", "1"), session, 1));
+  EXPECT_FALSE(first.found);
+  // Not "1": that would be the write seeing itself.
+  const Reply again = cluster.Call(With(Put("a", "1"), session, 1));
+  EXPECT_EQ(again.code, ReplyCode::kOk);
+  EXPECT_FALSE(again.found);
+  EXPECT_EQ(again.version, first.version);
+}
+
+TEST(HostTest, ARepetitionAtTheNextLeaderGetsTheFirstAnswerToo) {
+  HostCluster cluster(5);
+  const kv::SessionId session = OpenSession(cluster);
+  const Reply first = cluster.Call(With(Put("a", "1"), session, 1));
+  cluster.Crash(cluster.ElectLeader(kGroup));
+  const Reply again = cluster.Call(With(Put("a", "1"), session, 1));
+  EXPECT_EQ(again.code, ReplyCode::kOk) << again.message;
+  EXPECT_FALSE(again.found);
+  EXPECT_EQ(again.version, first.version);
+}
+
+TEST(HostTest, WritesUnderWayAreUnknownWhenLeadershipIsLost) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  cluster.Isolate(leader, true);
+  Operation operation = Put("a", "1");
+  operation.tag = 11;
+  cluster.Submit(leader, std::move(operation));
+  EXPECT_FALSE(cluster.answers()->Has(11));
+  // The quorum check makes it step down.
+  cluster.Tick(100);
+  EXPECT_EQ(cluster.answers()->Of(11).code, ReplyCode::kUnknown);
+}
+
+TEST(HostTest, AReadAtADeposedLeaderIsNotAnsweredFromOldState) {
+  HostCluster cluster(5);
+  EXPECT_EQ(cluster.Call(Put("a", "old")).code, ReplyCode::kOk);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Isolate(leader, true);
+  EXPECT_EQ(cluster.Call(Put("a", "new")).code, ReplyCode::kOk);
+  Operation operation = Get("a");
+  operation.tag = 12;
+  cluster.Submit(leader, std::move(operation));
+  cluster.Tick(100);
+  EXPECT_EQ(cluster.answers()->Of(12).code, ReplyCode::kNotLeader);
+}
+
+TEST(HostTest, EverythingAcknowledgedSurvivesACrashOfAll) {
+  HostCluster cluster(5);
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_EQ(cluster.Call(Put(absl::StrCat("k", i), absl::StrCat(i))).code,
+              ReplyCode::kOk);
+  }
+  const auto terms = [&] {
+    raft::Term highest;
+    for (int n = 0; n < 5; ++n) {
+      highest = std::max(highest, cluster.Stats(n).replicas[0].core.soft.term);
+    }
+    return highest;
+  };
+  const raft::Term before = terms();
+  for (int n = 0; n < 5; ++n) cluster.Crash(n);
+  for (int n = 0; n < 5; ++n) cluster.Restart(n);
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(cluster.Call(Get(absl::StrCat("k", i))).value, absl::StrCat(i));
+  }
+  EXPECT_GE(terms(), before);
+}
+
+TEST(HostTest, VersionsRiseThoughTheClockFalls) {
+  HostCluster cluster(5);
+  const kv::Version before = cluster.Call(Put("a", "1")).version;
+  cluster.clock().SetWall(1'000);
+  cluster.Crash(cluster.ElectLeader(kGroup));
+  EXPECT_GT(cluster.Call(Put("a", "2")).version, before);
+}
+
+TEST(HostTest, LeadershipGoesWhereItIsAsked) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  const raft::NodeId target = cluster.map().nodes[(leader + 2) % 5].id;
+  absl::StatusOr<raft::NodeId> result = absl::UnknownError("no answer");
+  cluster.host(leader)->TransferLeadership(
+      kGroup, target, [&](absl::StatusOr<raft::NodeId> r) { result = r; });
+  cluster.Tick(5);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(*result, target);
+  EXPECT_EQ(cluster.ElectLeader(kGroup), (leader + 2) % 5);
+}
+
+TEST(HostTest, ATransferThatNobodyTakesIsAborted) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  const int target = (leader + 1) % 5;
+  cluster.Crash(target);
+  absl::StatusOr<raft::NodeId> result = absl::UnknownError("no answer");
+  cluster.host(leader)->TransferLeadership(
+      kGroup, cluster.map().nodes[target].id,
+      [&](absl::StatusOr<raft::NodeId> r) { result = r; });
+  cluster.Tick(60);
+  EXPECT_TRUE(absl::IsAborted(result.status())) << result.status();
+  EXPECT_EQ(cluster.Call(Put("a", "1")).code, ReplyCode::kOk);
+}
+
+TEST(HostTest, AStoppingHostHandsOverAndRefuses) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  int still_led = -1;
+  cluster.host(leader)->BeginStop([&](int n) { still_led = n; });
+  cluster.Tick(5);
+  EXPECT_EQ(still_led, 0);
+  Operation operation = Get("a");
+  operation.tag = 13;
+  cluster.Submit(leader, std::move(operation));
+  EXPECT_EQ(cluster.answers()->Of(13).code, ReplyCode::kUnavailable);
+  EXPECT_NE(cluster.ElectLeader(kGroup), leader);
+}
+
+TEST(HostTest, StopAnswersEverythingThatWaits) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  cluster.Isolate(leader, true);
+  Operation put = Put("a", "1");
+  put.tag = 14;
+  cluster.Submit(leader, std::move(put));
+  Operation get = Get("a");
+  get.tag = 15;
+  cluster.Submit(leader, std::move(get));
+  cluster.host(leader)->Stop();
+  EXPECT_EQ(cluster.answers()->Of(14).code, ReplyCode::kUnknown);
+  EXPECT_EQ(cluster.answers()->Of(15).code, ReplyCode::kUnavailable);
+}
+
+TEST(HostTest, AFollowerThatWasAwayCatchesUpFromTheLog) {
+  HostOptions options;
+  options.raft.max_cached_bytes = 1;  // nothing is kept in memory
+  HostCluster cluster(5, options);
+  const int leader = cluster.ElectLeader(kGroup);
+  const int away = (leader + 1) % 5;
+  cluster.Isolate(away, true);
+  for (int i = 0; i < 60; ++i) {
+    ASSERT_EQ(cluster.Call(Put(absl::StrCat("k", i), "v")).code,
+              ReplyCode::kOk);
+  }
+  cluster.Isolate(away, false);
+  cluster.Tick(50);
+  const auto leader_core = cluster.Stats(leader).replicas[0].core;
+  const auto away_core = cluster.Stats(away).replicas[0].core;
+  EXPECT_EQ(away_core.applied, leader_core.applied);
+  EXPECT_EQ(away_core.last_index, leader_core.last_index);
+}
+
+}  // namespace
+}  // namespace kv739::server
