@@ -121,10 +121,10 @@ void AdminService::TransferLeader(TransferPool::Call* call) {
   if (!call->request().target().empty()) {
     const kv::NodeInfo* node = FindNode(*map, call->request().target());
     if (node == nullptr) {
-      call->Finish(grpc::Status(
-          grpc::StatusCode::NOT_FOUND,
-          absl::StrCat("no server ", call->request().target(),
-                       " in the cluster map")));
+      call->Finish(
+          grpc::Status(grpc::StatusCode::NOT_FOUND,
+                       absl::StrCat("no server ", call->request().target(),
+                                    " in the cluster map")));
       return;
     }
     target = node->id;

@@ -89,8 +89,7 @@ ClusterService::ClusterService(RpcLoop* loop, Node node)
           loop, kArmedCalls, kMaxCalls,
           [this](auto* context, auto* request, auto* writer, auto* queue,
                  void* tag) {
-            service_.RequestGetMap(context, request, writer, queue, queue,
-                                   tag);
+            service_.RequestGetMap(context, request, writer, queue, queue, tag);
           },
           [this](MapPool::Call* call) {
             EncodeMap(*loop_->handler()->map(), &call->response());
@@ -126,26 +125,26 @@ void ClusterService::GetStatus(StatusPool::Call* call) {
   const bool healthy = node_.healthy();
   const double uptime =
       static_cast<double>(loop_->now_nanos() - start_nanos_) * 1e-9;
-  loop_->handler()->CollectStats(
-      [call = call->shared_from_this(), cluster = node_.cluster_id,
-       id = node_.id, address = node_.address, healthy,
-       uptime](HostStats stats) {
-        v1::GetStatusResponse& out = call->response();
-        out.set_cluster_id(cluster);
-        out.set_node(id.value());
-        out.set_address(address);
-        out.set_version(kVersion);
-        out.set_git_revision(kGitRevision);
-        out.set_map_epoch(stats.map_epoch);
-        out.set_uptime_seconds(uptime);
-        out.set_healthy(healthy && !stats.stopping);
-        out.set_stopping(stats.stopping);
-        out.set_pid(getpid());
-        for (const ReplicaStats& replica : stats.replicas) {
-          EncodeReplica(replica, out.add_replicas());
-        }
-        call->Finish(grpc::Status::OK);
-      });
+  loop_->handler()->CollectStats([call = call->shared_from_this(),
+                                  cluster = node_.cluster_id, id = node_.id,
+                                  address = node_.address, healthy,
+                                  uptime](HostStats stats) {
+    v1::GetStatusResponse& out = call->response();
+    out.set_cluster_id(cluster);
+    out.set_node(id.value());
+    out.set_address(address);
+    out.set_version(kVersion);
+    out.set_git_revision(kGitRevision);
+    out.set_map_epoch(stats.map_epoch);
+    out.set_uptime_seconds(uptime);
+    out.set_healthy(healthy && !stats.stopping);
+    out.set_stopping(stats.stopping);
+    out.set_pid(getpid());
+    for (const ReplicaStats& replica : stats.replicas) {
+      EncodeReplica(replica, out.add_replicas());
+    }
+    call->Finish(grpc::Status::OK);
+  });
 }
 
 }  // namespace kv739::server

@@ -42,7 +42,8 @@ class GrpcTransport::Connector : public Event {
 
   void Open() {
     if (transport_->stopping_) return;
-    auto stream = std::make_shared<OpenedStream>(transport_, peer_);
+    PeerStream::Owner* const owner = transport_;
+    auto stream = std::make_shared<OpenedStream>(owner, peer_);
     transport_->streams_.insert(stream);
     stream->Open(stub_.get());
   }
@@ -54,12 +55,12 @@ class GrpcTransport::Connector : public Event {
     delay_ = std::min(2 * delay_, kLastRetry);
     OpPass pass(transport_->loop_->gate());
     if (!pass) return;
-    alarm_.Set(transport_->loop_->queue(),
-               gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                            gpr_time_from_micros(
-                                absl::ToInt64Microseconds(delay),
-                                GPR_TIMESPAN)),
-               this);
+    alarm_.Set(
+        transport_->loop_->queue(),
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_micros(absl::ToInt64Microseconds(delay),
+                                          GPR_TIMESPAN)),
+        this);
   }
   void Stop() { alarm_.Cancel(); }
   void Complete(bool ok) override {
@@ -140,7 +141,8 @@ PeerIdentity GrpcTransport::OwnIdentity() const {
 }
 
 void GrpcTransport::ArmStream() {
-  auto stream = std::make_shared<AcceptedStream>(this);
+  PeerStream::Owner* const owner = this;
+  auto stream = std::make_shared<AcceptedStream>(owner);
   streams_.insert(stream);
   stream->Arm(&service_);
 }
@@ -166,15 +168,14 @@ absl::StatusOr<std::shared_ptr<PeerLink>> GrpcTransport::Admit(
   }
   if (identity.to != options_.self) {
     return Refused(RefusalReason::kReceiver, link,
-                   absl::StrCat("node ", identity.from.value(),
-                                " means node ", identity.to.value(),
-                                ", this is node ", options_.self.value()));
+                   absl::StrCat("node ", identity.from.value(), " means node ",
+                                identity.to.value(), ", this is node ",
+                                options_.self.value()));
   }
   if (expected && identity.from != expected) {
     return Refused(RefusalReason::kSender, link,
-                   absl::StrCat("node ", expected.value(),
-                                " was called, node ", identity.from.value(),
-                                " answers"));
+                   absl::StrCat("node ", expected.value(), " was called, node ",
+                                identity.from.value(), " answers"));
   }
   if (link == nullptr || (!expected && identity.from > options_.self)) {
     return Refused(

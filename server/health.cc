@@ -175,8 +175,8 @@ void HealthService::BeginStop() {
 void HealthService::Check(CheckPool::Call* call) {
   const Response::ServingStatus status = StatusOf(call->request().service());
   if (status == Response::SERVICE_UNKNOWN) {
-    call->Finish(grpc::Status(grpc::StatusCode::NOT_FOUND,
-                              "no service of that name"));
+    call->Finish(
+        grpc::Status(grpc::StatusCode::NOT_FOUND, "no service of that name"));
     return;
   }
   call->response().set_status(status);

@@ -37,8 +37,7 @@ class HealthService {
  private:
   class Watch;
   using Response = grpc::health::v1::HealthCheckResponse;
-  using CheckPool =
-      UnaryPool<grpc::health::v1::HealthCheckRequest, Response>;
+  using CheckPool = UnaryPool<grpc::health::v1::HealthCheckRequest, Response>;
 
   void Check(CheckPool::Call* call);
   void ArmWatch();

@@ -40,8 +40,8 @@ absl::StatusOr<std::string> Numeric(const addrinfo& address) {
   char host[NI_MAXHOST];
   char port[NI_MAXSERV];
   const int failed =
-      getnameinfo(address.ai_addr, address.ai_addrlen, host, sizeof(host),
-                  port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+      getnameinfo(address.ai_addr, address.ai_addrlen, host, sizeof(host), port,
+                  sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
   if (failed != 0) return absl::InternalError(gai_strerror(failed));
   return address.ai_family == AF_INET6 ? absl::StrCat("[", host, "]:", port)
                                        : absl::StrCat(host, ":", port);

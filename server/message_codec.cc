@@ -173,8 +173,7 @@ absl::StatusOr<GroupMessage> DecodeMessage(wire::GroupMessage* in) {
 
 uint64_t ApproximateBytes(const GroupMessage& message) {
   uint64_t bytes = kMessageOverhead;
-  if (const auto* append =
-          std::get_if<raft::AppendEntries>(&message.message)) {
+  if (const auto* append = std::get_if<raft::AppendEntries>(&message.message)) {
     for (const raft::Entry& entry : append->entries) {
       bytes += kEntryOverhead + entry.data->size();
     }

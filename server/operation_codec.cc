@@ -15,8 +15,7 @@ void SetId(const v1::WriteId& id, Operation* out) {
 }  // namespace
 
 void DecodeRequest(v1::GetRequest* in, Operation* out) {
-  out->kind =
-      in->consistency() == v1::STALE ? OpKind::kGetStale : OpKind::kGet;
+  out->kind = in->consistency() == v1::STALE ? OpKind::kGetStale : OpKind::kGet;
   out->key = std::move(*in->mutable_key());
 }
 void DecodeRequest(v1::PutRequest* in, Operation* out) {

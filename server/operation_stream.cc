@@ -110,14 +110,13 @@ void OperationStream::TakeOperations() {
   std::vector<Reply> refused;
   for (uint32_t i = 0; i < count; ++i) {
     Operation operation;
-    const bool valid =
-        DecodeOperation(request_.mutable_operations(static_cast<int>(i)),
-                        &operation);
+    const bool valid = DecodeOperation(
+        request_.mutable_operations(static_cast<int>(i)), &operation);
     if (i >= room) {
-      refused.push_back(RefusedReply(
-          operation, ReplyCode::kOverloaded,
-          "more than " + std::to_string(limits_.max_operations) +
-              " operations in flight on one stream"));
+      refused.push_back(
+          RefusedReply(operation, ReplyCode::kOverloaded,
+                       "more than " + std::to_string(limits_.max_operations) +
+                           " operations in flight on one stream"));
     } else if (!valid) {
       refused.push_back(RefusedReply(operation, ReplyCode::kInvalidArgument,
                                      "the operation says not what to do"));

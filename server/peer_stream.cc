@@ -76,9 +76,8 @@ absl::Status PeerStream::Check() {
   if (link_ != nullptr) {
     if (identity == theirs_) return absl::OkStatus();
     ++link_->refused;
-    return absl::FailedPreconditionError(
-        absl::StrCat("the identity changed on a stream of node ",
-                     theirs_.from.value()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the identity changed on a stream of node ", theirs_.from.value()));
   }
   absl::StatusOr<std::shared_ptr<PeerLink>> link =
       owner_->Admit(identity, expected_);
@@ -183,8 +182,7 @@ void PeerStream::WriteBatch() {
     }
   }
   if (link_ != nullptr) {
-    link_->sent_messages +=
-        static_cast<uint64_t>(write_batch_.messages_size());
+    link_->sent_messages += static_cast<uint64_t>(write_batch_.messages_size());
     link_->sent_bytes += write_batch_.ByteSizeLong();
     ++link_->sent_batches;
   }

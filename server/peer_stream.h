@@ -79,8 +79,7 @@ class PeerStream : public std::enable_shared_from_this<PeerStream> {
   class Tag : public Event {
    public:
     using Method = void (PeerStream::*)(bool ok);
-    Tag(PeerStream* stream, Method method)
-        : stream_(stream), method_(method) {}
+    Tag(PeerStream* stream, Method method) : stream_(stream), method_(method) {}
     void Complete(bool ok) override { (stream_->*method_)(ok); }
 
    private:
@@ -163,8 +162,8 @@ class AcceptedStream final : public PeerStream {
   void Refuse(const absl::Status& status) override;
 
   std::optional<grpc::ServerContext> context_;
-  std::optional<
-      grpc::ServerAsyncReaderWriter<::raft::v1::PeerBatch, ::raft::v1::PeerBatch>>
+  std::optional<grpc::ServerAsyncReaderWriter<::raft::v1::PeerBatch,
+                                              ::raft::v1::PeerBatch>>
       call_;
 };
 
@@ -182,8 +181,8 @@ class OpenedStream final : public PeerStream {
   void Refuse(const absl::Status& status) override;
 
   std::optional<grpc::ClientContext> context_;
-  std::unique_ptr<
-      grpc::ClientAsyncReaderWriter<::raft::v1::PeerBatch, ::raft::v1::PeerBatch>>
+  std::unique_ptr<grpc::ClientAsyncReaderWriter<::raft::v1::PeerBatch,
+                                                ::raft::v1::PeerBatch>>
       call_;
 };
 

@@ -46,7 +46,8 @@ void RpcShared::CallEnds() {
 bool RpcShared::WaitForCalls(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   return mutex_.AwaitWithDeadline(
-      absl::Condition(+[](int64_t* calls) { return *calls == 0; }, &calls_),
+      absl::Condition(
+          +[](int64_t* calls) { return *calls == 0; }, &calls_),
       deadline);
 }
 
@@ -56,8 +57,8 @@ class RpcLoop::TickEvent : public Event {
       : loop_(loop), due_(gpr_now(GPR_CLOCK_MONOTONIC)) {}
 
   void Set() {
-    due_ = gpr_time_add(due_,
-                        gpr_time_from_millis(loop_->tick_ms_, GPR_TIMESPAN));
+    due_ =
+        gpr_time_add(due_, gpr_time_from_millis(loop_->tick_ms_, GPR_TIMESPAN));
     // A late tick is not made up for: many at once would look like a leader
     // that was silent for as many election timeouts.
     const gpr_timespec now = gpr_now(GPR_CLOCK_MONOTONIC);

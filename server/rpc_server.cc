@@ -88,20 +88,18 @@ absl::Status RpcServer::Listen() {
     builder.AddListeningPort((*addresses)[i], MakeServerCredentials(),
                              &ports[i]);
   }
-  loop_ = std::make_unique<RpcLoop>(builder.AddCompletionQueue(),
-                                    std::make_shared<RpcShared>(),
-                                    options_.clock);
+  loop_ =
+      std::make_unique<RpcLoop>(builder.AddCompletionQueue(),
+                                std::make_shared<RpcShared>(), options_.clock);
   key_value_ =
       std::make_unique<KeyValueService>(loop_.get(), options_.key_value);
   cluster_ = std::make_unique<ClusterService>(
-      loop_.get(),
-      ClusterService::Node{options_.transport.cluster_id,
-                           options_.transport.self, options_.address,
-                           [this] { return healthy_; }});
+      loop_.get(), ClusterService::Node{
+                       options_.transport.cluster_id, options_.transport.self,
+                       options_.address, [this] { return healthy_; }});
   admin_ = std::make_unique<AdminService>(loop_.get(), options_.admin);
   health_ = std::make_unique<HealthService>(loop_.get());
-  transport_ =
-      std::make_unique<GrpcTransport>(loop_.get(), options_.transport);
+  transport_ = std::make_unique<GrpcTransport>(loop_.get(), options_.transport);
   builder.RegisterService(key_value_->service());
   builder.RegisterService(cluster_->service());
   builder.RegisterService(admin_->service());
@@ -111,17 +109,14 @@ absl::Status RpcServer::Listen() {
   const bool all_bound =
       std::find(ports.begin(), ports.end(), 0) == ports.end();
   if (server_ == nullptr || !all_bound) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("cannot listen on ", options_.listen,
-                     ": the port was taken just now"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "cannot listen on ", options_.listen, ": the port was taken just now"));
   }
   port_ = ports.front();
   return absl::OkStatus();
 }
 
-RpcServer::~RpcServer() {
-  Shutdown(absl::Now());
-}
+RpcServer::~RpcServer() { Shutdown(absl::Now()); }
 
 void RpcServer::Start(RequestHandler* handler) {
   handler_ = handler;
@@ -168,10 +163,10 @@ void RpcServer::Shutdown(absl::Time deadline) {
     loop_->Post([this] { transport_->BeginStop(); });
   }
   if (server_ != nullptr) {
-    const gpr_timespec until = gpr_time_add(
-        gpr_now(GPR_CLOCK_MONOTONIC),
-        gpr_time_from_millis(absl::ToInt64Milliseconds(kGoodbye),
-                             GPR_TIMESPAN));
+    const gpr_timespec until =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_millis(absl::ToInt64Milliseconds(kGoodbye),
+                                          GPR_TIMESPAN));
     server_->Shutdown(until);
   }
   loop_->Shutdown();

@@ -28,9 +28,9 @@ template <typename Request, typename Response>
 class UnaryPool;
 
 template <typename Request, typename Response>
-class UnaryCall : public Event,
-                  public std::enable_shared_from_this<
-                      UnaryCall<Request, Response>> {
+class UnaryCall
+    : public Event,
+      public std::enable_shared_from_this<UnaryCall<Request, Response>> {
  public:
   using Pool = UnaryPool<Request, Response>;
   using Writer = grpc::ServerAsyncResponseWriter<Response>;
@@ -107,9 +107,9 @@ class UnaryPool {
  public:
   using Call = UnaryCall<Request, Response>;
   // Asks gRPC for the next request of the method.
-  using Arm = absl::AnyInvocable<void(
-      grpc::ServerContext*, Request*, typename Call::Writer*,
-      grpc::ServerCompletionQueue*, void* tag)>;
+  using Arm = absl::AnyInvocable<void(grpc::ServerContext*, Request*,
+                                      typename Call::Writer*,
+                                      grpc::ServerCompletionQueue*, void* tag)>;
   // Answers, now or later, by Call::Finish().
   using Handle = absl::AnyInvocable<void(Call*)>;
   using Make = absl::AnyInvocable<std::shared_ptr<Call>(UnaryPool*)>;
