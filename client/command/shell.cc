@@ -112,7 +112,7 @@ class Editor {
   Editor(const Editor&) = delete;
   Editor& operator=(const Editor&) = delete;
 
-  // False at the end of the input. Without the newline.
+  // Without the newline; empty after Ctrl-C. False at the end of the input.
   bool ReadLine(std::string* line);
 
  private:
@@ -127,6 +127,7 @@ class Editor {
   EditLine* editor_;
   History* history_;
   HistEvent event_;
+  bool discarded_ = false;  // Ctrl-C ended the line
   std::string history_path_;
 };
 
@@ -205,15 +206,24 @@ unsigned char Editor::CompleteWord(EditLine* editor, int) {
 }
 
 unsigned char Editor::DiscardLine(EditLine* editor, int) {
+  Editor* self = nullptr;
+  el_get(editor, EL_CLIENTDATA, &self);
   const LineInfo* line = el_line(editor);
   el_cursor(editor, static_cast<int>(line->lastchar - line->cursor));
   el_deletestr(editor, static_cast<int>(line->lastchar - line->buffer));
+  self->discarded_ = true;
   return CC_NEWLINE;
 }
 
 bool Editor::ReadLine(std::string* line) {
+  line->clear();
+  discarded_ = false;
   int length = 0;
   const char* text = el_gets(editor_, &length);
+  if (discarded_) {  // looks like the end of the input to libedit
+    context_.io.out << "^C" << std::endl;
+    return true;
+  }
   if (text == nullptr || length <= 0) return false;
   if (text[length - 1] == '\n') --length;
   line->assign(text, length);
