@@ -187,7 +187,7 @@ TEST(Shapes, ALeaderThatSeesOnlyAHubLosesToTheHub) {
         if (a != b && a != hub && b != hub) lab.CutOneWay(a, b);
       }
     }
-    EXPECT_LE(lab.StepsToLeader(200, old), 10 * kElectionTimeout);
+    EXPECT_LE(lab.StepsToLeader(200, old), 3 * kElectionTimeout);
     EXPECT_EQ(lab.Leader(), hub) << "only the hub reaches a majority";
     EXPECT_FALSE(lab.checker().failed()) << lab.checker().failure();
   }
