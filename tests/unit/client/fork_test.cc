@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
@@ -41,6 +42,55 @@ int ClassicInChild() {
   if (kv739_shutdown() != 0) return 7;
   if (kv739_shutdown() != -1) return 8;
   return 0;
+}
+
+// First, while gRPC is not in use here: its servers run in a child.
+TEST(ForkTest, AChildOfAProcessWithoutAnOpenClientOpensItsOwn) {
+  int names[2], stop[2];
+  ASSERT_EQ(pipe(names), 0);
+  ASSERT_EQ(pipe(stop), 0);
+  const pid_t servers = fork();
+  if (servers == 0) {
+    close(stop[1]);
+    FakeCluster cluster(5);
+    const std::string& name = cluster.config_file();
+    if (write(names[1], name.data(), name.size()) < 0) _exit(1);
+    char byte;
+    if (read(stop[0], &byte, 1) != 0) _exit(1);  // the other end is closed
+    cluster.~FakeCluster();
+    _exit(0);
+  }
+  char config[256] = {};
+  ASSERT_GT(read(names[0], config, sizeof(config) - 1), 0);
+  close(stop[0]);
+  const auto use = [&](int expected) {
+    if (kv739_init(config) != 0) return 1;
+    if (kv739_put("k", "v", nullptr) != expected) return 2;
+    return kv739_shutdown() == 0 ? 0 : 3;
+  };
+  EXPECT_EQ(InChild([&] { return use(1); }), 0);
+  // A client that was closed again leaves nothing behind.
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(use(0), 0) << kv739_last_error();
+    EXPECT_EQ(InChild([&] { return use(0); }), 0);
+  }
+  close(stop[1]);
+  int status = 0;
+  waitpid(servers, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(ForkTest, AChildOfAnOpenClientOpensNothing) {
+  FakeCluster cluster(5);
+  ASSERT_EQ(kv739_init(cluster.config_file().c_str()), 0);
+  ASSERT_EQ(kv739_put("k", "parent", nullptr), 1);
+  EXPECT_EQ(InChild([&] {
+              if (kv739_init(cluster.config_file().c_str()) != -1) return 1;
+              return kv739_last_error_code() == KV739_E_FORKED ? 0 : 2;
+            }),
+            0);
+  EXPECT_EQ(kv739_put("k", "parent", nullptr), 0) << kv739_last_error();
+  EXPECT_EQ(kv739_shutdown(), 0);
 }
 
 TEST(ForkTest, ClassicClientOfTheParent) {
