@@ -122,6 +122,7 @@ int Client::Submit(const std::shared_ptr<Operation>& operation) {
     absl::MutexLock lock(&mutex_);
     const int code = engine_.Submit(operation, Now());
     if (code != KV739_OK) return code;
+    if (delivering_) return KV739_OK;  // sent at the end of that
     effects = engine_.TakeEffects();
     WakeIfAsleep();
   }
@@ -137,23 +138,30 @@ void Client::WakeIfAsleep() {
 }
 
 void Client::Perform(Effects effects) {
-  for (NodeIndex node : effects.send) StreamOf(node)->Pump();
-  if (effects.fetch_map) StartMapFetch(*effects.fetch_map);
-  if (effects.done.empty()) return;
-  if (client_of_thread != this) {
-    // Callbacks are for the library's thread, while there is one.
-    absl::MutexLock lock(&mutex_);
-    if (!ended_) {
-      for (auto& operation : effects.done) {
-        late_.push_back(std::move(operation));
+  while (true) {
+    for (NodeIndex node : effects.send) StreamOf(node)->Pump();
+    if (effects.fetch_map) StartMapFetch(*effects.fetch_map);
+    if (effects.done.empty()) return;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (client_of_thread != this && !ended_) {
+        // Callbacks are for the library's thread, while there is one.
+        for (auto& operation : effects.done) {
+          late_.push_back(std::move(operation));
+        }
+        WakeIfAsleep();
+        return;
       }
-      WakeIfAsleep();
-      return;
+      delivering_ = true;
     }
+    const bool outer = std::exchange(in_callback, true);
+    for (const auto& operation : effects.done) operation->Finished();
+    in_callback = outer;
+    // What those that were woken have submitted meanwhile travels together.
+    absl::MutexLock lock(&mutex_);
+    delivering_ = false;
+    effects = TakeEffects();
   }
-  const bool outer = std::exchange(in_callback, true);
-  for (const auto& operation : effects.done) operation->Finished();
-  in_callback = outer;
 }
 
 NodeStream* Client::StreamOf(NodeIndex node) {
@@ -210,6 +218,16 @@ void Client::Tick() {
     effects = TakeEffects();
   }
   Perform(std::move(effects));
+  for (NodeStream* stream : Streams()) stream->PumpHeld();
+}
+
+std::vector<NodeStream*> Client::Streams() {
+  std::vector<NodeStream*> streams;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& stream : streams_) {
+    if (stream != nullptr) streams.push_back(stream.get());
+  }
+  return streams;
 }
 
 Effects Client::TakeEffects() {
@@ -221,18 +239,14 @@ Effects Client::TakeEffects() {
 
 void Client::Finish() {
   Effects effects;
-  std::vector<NodeStream*> streams;
   {
     absl::MutexLock lock(&mutex_);
     engine_.Close();
     effects = TakeEffects();
-    for (const auto& stream : streams_) {
-      if (stream != nullptr) streams.push_back(stream.get());
-    }
     if (map_fetch_ != nullptr) map_fetch_->context.TryCancel();
   }
   Perform(std::move(effects));
-  for (NodeStream* stream : streams) stream->Stop();
+  for (NodeStream* stream : Streams()) stream->Stop();
   // Every call ends now. What gRPC still owes comes back before the queue may
   // be shut down, since a thread may be about to write.
   while (!Quiet()) {
@@ -256,15 +270,11 @@ void Client::Finish() {
 }
 
 bool Client::Quiet() {
-  std::vector<NodeStream*> streams;
   {
     absl::MutexLock lock(&mutex_);
     if (map_fetch_ != nullptr) return false;
-    for (const auto& stream : streams_) {
-      if (stream != nullptr) streams.push_back(stream.get());
-    }
   }
-  for (NodeStream* stream : streams) {
+  for (NodeStream* stream : Streams()) {
     if (stream->HasCall()) return false;
   }
   return true;

@@ -2,10 +2,11 @@
 // completions of gRPC into the engine's inputs.
 //
 // Threads: Submit() may be called from anywhere. What it makes ready is sent
-// from the calling thread when the stream is idle; while a message is being
-// written, more collects and travels in the next one, started by the reply
-// thread. `mutex_` guards the engine and the streams' flags; it is never held
-// while bytes are built, sent or received, or while a callback runs.
+// from the calling thread when the stream is idle. While a message is being
+// written, or answers are being given out, more collects and travels in the
+// next message, started by the reply thread. `mutex_` guards the engine and the
+// streams' flags; it is never held while bytes are built, sent or received, or
+// while a callback runs.
 //
 // gRPC's log: this library prints nothing. gRPC's own log belongs to the
 // process; see Silence() in client.cc.
@@ -97,6 +98,7 @@ class Client : private StreamOwner {
   Effects TakeEffects() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeIfAsleep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   NodeStream* StreamOf(NodeIndex node) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<NodeStream*> Streams() ABSL_LOCKS_EXCLUDED(mutex_);
   void StartMapFetch(NodeIndex node) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnMapFetched() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -117,6 +119,8 @@ class Client : private StreamOwner {
   std::unique_ptr<MapFetch> map_fetch_ ABSL_GUARDED_BY(mutex_);
   // Operations that ended on a thread that is not the library's.
   std::vector<std::shared_ptr<Operation>> late_ ABSL_GUARDED_BY(mutex_);
+  // Finished() of some operations is being called.
+  bool delivering_ ABSL_GUARDED_BY(mutex_) = false;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   bool waking_ ABSL_GUARDED_BY(mutex_) = false;  // the alarm is set
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;   // the thread is at its end

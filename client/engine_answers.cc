@@ -72,6 +72,9 @@ void Engine::OnRefused(const OperationPtr& operation, NodeIndex node,
     case AnswerCode::kWrongGroup:
       WantMap(std::max(answer.map_epoch, router_.epoch() + 1));
       router_.Failed(operation->group, node);
+      // The other members would say the same; the map comes meanwhile.
+      operation->free_tries = 0;
+      operation->free_hops = 0;
       Retry(operation, false);
       return;
     case AnswerCode::kUnavailable:

@@ -67,6 +67,8 @@ struct NodeStream::Call {
   bool open = false;
   bool writing = false;
   bool more = false;  // something came while writing
+  bool held = false;  // something came and waits for an answer
+  int unanswered = 0;
   bool broken = false;
 };
 
@@ -89,7 +91,17 @@ NodeStream::NodeStream(NodeIndex node, const std::string& address,
 
 NodeStream::~NodeStream() = default;
 
-void NodeStream::Pump() {
+void NodeStream::Pump() { Pump(true); }
+
+void NodeStream::PumpHeld() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (call_ == nullptr || !call_->held) return;
+  }
+  Pump(false);
+}
+
+void NodeStream::Pump(bool hold) {
   while (true) {
     Call* call = nullptr;
     bool start = false;
@@ -105,7 +117,11 @@ void NodeStream::Pump() {
         return;
       } else if (!call_->open || call_->broken) {
         return;  // served when it opens, or told that it broke
+      } else if (hold && call_->unanswered >= kMaxUnanswered) {
+        call_->held = true;
+        return;  // served by the next answer or tick
       } else {
+        call_->held = false;
         call_->writing = true;
         call_->holders += 2;  // this thread, and the tag of the write
       }
@@ -118,6 +134,10 @@ void NodeStream::Pump() {
     }
     const std::vector<Outgoing> batch = owner_->TakeBatch(node_);
     if (!batch.empty()) {
+      {
+        absl::MutexLock lock(&mutex_);
+        ++call->unanswered;
+      }
       FillBatch(batch, &call->out);
       call->rpc->Write(call->out, &call->written);
       Release(call);
@@ -161,12 +181,16 @@ void NodeStream::OnRead(Call* call, bool ok) {
   }
   std::vector<Answer> answers = TakeAnswers(&call->in);
   const uint64_t epoch = call->in.map_epoch();
+  bool held = false;
   {
     absl::MutexLock lock(&mutex_);
     ++call->holders;
+    call->unanswered = 0;
+    held = std::exchange(call->held, false);
   }
   call->rpc->Read(&call->in, &call->read);
   owner_->OnAnswers(node_, std::move(answers), epoch);
+  if (held) Pump();
 }
 
 void NodeStream::OnWritten(Call* call, bool ok) {

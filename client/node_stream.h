@@ -28,6 +28,9 @@ namespace kv739::client {
 
 // Largest message either way; a value of the largest size fits with room.
 inline constexpr int kMaxMessageBytes = 16 << 20;
+// So many messages may be out without any answer since; more operations wait
+// for one, or for the next tick, and then travel together.
+inline constexpr int kMaxUnanswered = 4;
 inline constexpr int kReconnectMs = 100;  // gRPC takes no less
 inline constexpr int kMaxReconnectMs = 250;
 inline constexpr int kConnectTimeoutMs = 1000;
@@ -65,6 +68,8 @@ class NodeStream {
 
   // Something may be there to take: sends it, now or when the stream is ready.
   void Pump();
+  // Sends what was held back, without waiting for answers any longer.
+  void PumpHeld();
   // Ends the call; none is opened any more.
   void Stop();
   bool HasCall();
@@ -75,6 +80,7 @@ class NodeStream {
   struct Call;
   struct Event;
 
+  void Pump(bool hold);
   void Start(Call* call);
   void OnStarted(Call* call, bool ok);
   void OnRead(Call* call, bool ok);

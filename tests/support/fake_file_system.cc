@@ -44,6 +44,12 @@ class FakeFile : public File {
 
   absl::Status ReadAt(uint64_t offset, uint64_t size,
                       char* out) const override {
+    std::function<void()> hook;
+    {
+      std::lock_guard lock(fs_->mu_);
+      hook = fs_->read_hook_;
+    }
+    if (hook) hook();
     std::lock_guard lock(fs_->mu_);
     if (offset + size > inode_->now.size()) {
       return absl::OutOfRangeError("behind the end of the file");
@@ -288,6 +294,11 @@ void FakeFileSystem::Delete(const std::string& path) {
 void FakeFileSystem::SetHook(std::function<void()> hook) {
   std::lock_guard lock(mu_);
   hook_ = std::move(hook);
+}
+
+void FakeFileSystem::SetReadHook(std::function<void()> hook) {
+  std::lock_guard lock(mu_);
+  read_hook_ = std::move(hook);
 }
 
 }  // namespace kv739::wal

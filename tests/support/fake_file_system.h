@@ -70,6 +70,8 @@ class FakeFileSystem : public FileSystem {
   void Delete(const std::string& path);
   // Called at the start of every operation, without locks.
   void SetHook(std::function<void()> hook);
+  // The same for every ReadAt.
+  void SetReadHook(std::function<void()> hook);
 
  private:
   friend class FakeFile;
@@ -105,6 +107,7 @@ class FakeFileSystem : public FileSystem {
   uint64_t capacity_ = ~uint64_t{0};
   bool down_ = false;
   std::function<void()> hook_;
+  std::function<void()> read_hook_;
 };
 
 }  // namespace kv739::wal

@@ -210,11 +210,11 @@ void FakeCluster::Release() {
     absl::MutexLock lock(&mutex_);
     held.swap(held_);
   }
+  std::map<std::shared_ptr<Stream>, v1::ResultBatch> batches;
   for (Held& h : held) {
-    v1::ResultBatch batch;
-    *batch.add_results() = std::move(h.result);
-    h.stream->Write(batch);
+    *batches[h.stream].add_results() = std::move(h.result);
   }
+  for (const auto& [stream, batch] : batches) stream->Write(batch);
 }
 
 void FakeCluster::ForgetSessions() {

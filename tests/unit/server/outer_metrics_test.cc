@@ -413,7 +413,7 @@ TEST(Metrics, SaysWhyItCannotListen) {
   options.host = "no such host";
   second = MetricsServer::Start(options, {});
   EXPECT_EQ(second.status().code(), absl::StatusCode::kInvalidArgument);
-  options.host = "192.0.2.1";  // reserved for documents; nobody's
+  options.host = "203.0.113.1";  // reserved for documentation
   options.port = 0;
   second = MetricsServer::Start(options, {});
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);

@@ -332,5 +332,26 @@ TEST_F(WalDamage, ReadReportsRot) {
   EXPECT_THAT(read.status().message(), HasSubstr(absl::StrCat(offsets[2])));
 }
 
+// An idle group's record rots before it is moved: it is reported when it is
+// met and not left behind, and its segment stays.
+TEST_F(WalDamage, MovingReportsRot) {
+  ASSERT_TRUE(Reopen().ok());
+  Append(Write(7, 1, 1, 2, 100));
+  Append(Write(1, 1, 1, 2, 5000));  // the block with them is full
+  const uint64_t second = RecordOffsets(fs_.Contents(SegmentPath(1)), 1)[1];
+  fs_.FlipBit(SegmentPath(1), 8 * (second + 60));
+  absl::Status status;
+  for (uint64_t i = 3; i < 60 && status.ok(); ++i) {
+    std::vector<GroupWrite> writes = Write(1, 1, i, 1, 3000);
+    writes[0].compact = raft::LogPosition{Term(1), Index(i - 1)};
+    Append(writes);
+    while (status.ok() && wal_->wants_maintenance()) status = wal_->Maintain();
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(status.message(), HasSubstr(SegmentPath(1)));
+  EXPECT_THAT(status.message(), HasSubstr(absl::StrCat("offset ", second)));
+  EXPECT_THAT(fs_.Paths(), testing::Contains(SegmentPath(1)));
+}
+
 }  // namespace
 }  // namespace kv739::wal

@@ -402,6 +402,33 @@ TEST(Wal, RestartsDoNotPileUpSegments) {
   EXPECT_EQ(*found, state);
 }
 
+// A read holds the file that it reads: the segment is freed meanwhile, but its
+// file is not used again.
+TEST(Wal, ASegmentThatIsReadIsNotRecycled) {
+  FakeFileSystem fs;
+  WalOptions options = Options();
+  options.cache_bytes = 0;
+  auto wal = MustOpen(&fs, options);
+  ASSERT_TRUE(AppendOne(*wal, Entries(1, 1, 10, 300)).ok());
+  uint64_t recycled_before = 0;
+  fs.SetReadHook([&] {
+    fs.SetReadHook(nullptr);
+    for (uint64_t i = 11; i <= 60; ++i) {
+      GroupWrite write = Entries(1, i, 1, 3000);
+      write.compact = LogPosition{Term(1), Index(i - 1)};
+      ASSERT_TRUE(AppendOne(*wal, write).ok());
+      while (wal->wants_maintenance()) ASSERT_TRUE(wal->Maintain().ok());
+    }
+    recycled_before = wal->stats().recycled_segments;
+  });
+  auto read = wal->Read(kGroup, Index(1), Index(10), 1 << 20);
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->size(), 10u);
+  EXPECT_EQ(*read->back().data, std::string(300, 'a' + 9));
+  EXPECT_EQ(wal->stats().removed_segments, 1u);
+  EXPECT_GT(recycled_before, 5u);
+}
+
 TEST(Wal, OptionsThatMakeNoSenseAreRefused) {
   FakeFileSystem fs;
   WalOptions options = Options();
