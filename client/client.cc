@@ -84,6 +84,9 @@ struct Client::WakeUp : Completion {
   }
 };
 
+Client::Network::Network() { grpc_init(); }
+Client::Network::~Network() { grpc_shutdown_blocking(); }
+
 Client::Client(kv::ClusterMap map, const Options& options)
     : file_map_(std::move(map)),
       options_(options),

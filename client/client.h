@@ -108,6 +108,14 @@ class Client : private StreamOwner {
                  uint64_t map_epoch) override;
   void OnBroken(NodeIndex node, const std::string& why) override;
 
+  // gRPC is in use as long as this lives, and gone when it is destroyed, not
+  // some time later on another thread: a fork may follow. Declared first.
+  struct Network {
+    Network();
+    ~Network();
+  };
+
+  const Network network_;
   const kv::ClusterMap file_map_;
   const Options options_;
   const uint64_t fork_count_;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/errors.h"
+#include "client/fork.h"
 #include "kv/cluster_file.h"
 
 namespace kv739::client {
@@ -15,6 +16,11 @@ int OpenClient(const char* config_file, const Client::Options& options,
                std::shared_ptr<Client>* client) {
   if (config_file == nullptr) {
     return Fail(KV739_E_INVALID, "the name of the cluster file is NULL");
+  }
+  if (ForkedFromNetworkUser()) {
+    return Fail(KV739_E_FORKED,
+                "this process was forked while its parent had a client open "
+                "or used gRPC; fork before, or exec a program");
   }
   const auto file = kv::ReadClusterFile(config_file);
   if (!file.ok()) {
@@ -57,7 +63,7 @@ int CheckUse(const Client* client, int timeout_ms, bool synchronous) {
   if (client->Forked()) {
     return Fail(KV739_E_FORKED,
                 "the client belongs to the process that this one was forked "
-                "from; open another");
+                "from");
   }
   if (timeout_ms < 0 || timeout_ms > kMaxTimeoutMs) {
     return Fail(KV739_E_INVALID,

@@ -7,7 +7,11 @@
  * Threads: every call may be made from any thread, on one handle too. The
  * library has threads of its own and never calls back while it holds a lock.
  * A handle does not survive fork(): in the child every call on it fails with
- * KV739_E_FORKED, and the child may open its own.
+ * KV739_E_FORKED. The child may open its own when the parent had none open at
+ * the time and did not use gRPC otherwise; else opening fails with that code
+ * too (gRPC cannot be taken up again in a child), until it execs a program.
+ * The library prints nothing; it switches gRPC's own log off in a program
+ * that has neither used gRPC before the first client nor set GRPC_VERBOSITY.
  *
  * Outcomes: a write ends in one of three ways. 0 or a positive result: done,
  * exactly once, however often the library had to send it. An error for which
@@ -50,7 +54,8 @@ extern "C" {
 #define KV739_E_CONFIG (-6)      /* cluster file missing or malformed */
 #define KV739_E_TOO_SMALL (-7)   /* buffer too small; *length says how much */
 #define KV739_E_CLOSED (-8)      /* handle closed while the call waited */
-#define KV739_E_FORKED (-9)      /* handle of the parent process */
+#define KV739_E_FORKED (-9)      /* handle of the parent process, or opened
+                                    in a child of one that had a handle */
 #define KV739_E_DENIED (-10)     /* the server refuses this from here */
 #define KV739_E_OVERLOADED (-11) /* too many operations wait in this client */
 #define KV739_E_INTERNAL (-12)

@@ -42,8 +42,7 @@ class GrpcTransport::Connector : public Event {
 
   void Open() {
     if (transport_->stopping_) return;
-    PeerStream::Owner* const owner = transport_;
-    auto stream = std::make_shared<OpenedStream>(owner, peer_);
+    auto stream = std::make_shared<OpenedStream>(transport_, peer_);
     transport_->streams_.insert(stream);
     stream->Open(stub_.get());
   }
@@ -141,8 +140,7 @@ PeerIdentity GrpcTransport::OwnIdentity() const {
 }
 
 void GrpcTransport::ArmStream() {
-  PeerStream::Owner* const owner = this;
-  auto stream = std::make_shared<AcceptedStream>(owner);
+  auto stream = std::make_shared<AcceptedStream>(this);
   streams_.insert(stream);
   stream->Arm(&service_);
 }

@@ -11,7 +11,10 @@ namespace {
 
 // A result without its value.
 constexpr uint64_t kResultOverhead = 64;
-// A message that held more is not kept for reuse.
+// A read is easily done again, a write is not: its old value may wait in so
+// many times the room.
+constexpr uint64_t kWriteRoom = 4;
+// Messages that held more are not kept for reuse.
 constexpr int kMaxKeptResults = 1024;
 constexpr int kMaxKeptOperations = 1024;
 
@@ -137,8 +140,10 @@ void OperationStream::TakeOperations() {
 
 void OperationStream::AddResult(Reply* reply) {
   if (broken_) return;
+  const uint64_t room =
+      limits_.max_waiting_bytes * (IsRead(reply->kind) ? 1 : kWriteRoom);
   if (reply->code == ReplyCode::kOk && !reply->value.empty() &&
-      waiting_bytes_ + reply->value.size() > limits_.max_waiting_bytes) {
+      waiting_bytes_ + reply->value.size() > room) {
     reply->code =
         IsRead(reply->kind) ? ReplyCode::kOverloaded : ReplyCode::kUnknown;
     reply->message = "the client does not take its results";

@@ -5,9 +5,9 @@
 //   operations without a written result   max_operations, then OVERLOADED
 //   bytes of one result message           max_message_bytes
 //   bytes of results that wait            pause_bytes: no more is read from
-//       the client until they have left; max_waiting_bytes: values are
-//       dropped, a read's with OVERLOADED, a write's with UNKNOWN (it can be
-//       asked for again under its sequence)
+//       the client until they have left; max_waiting_bytes: values of reads
+//       are dropped with OVERLOADED; four times that: old values of writes,
+//       with UNKNOWN (they can be asked for again under their sequence)
 //
 // Threads: results come from any thread; everything else in the loop thread.
 // Ownership: the service holds a stream until gRPC is done with it, and each

@@ -24,7 +24,7 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
     EXPECT_EQ(result.failure, "");
     return;
   }
-  const uint64_t seeds = FromEnvironment("KV739_SEEDS", 500);
+  const uint64_t seeds = FromEnvironment("KV739_SEEDS", 300);
   SimResult sum;
   for (uint64_t seed = 1; seed <= seeds; ++seed) {
     const SimResult result = Simulate(seed);

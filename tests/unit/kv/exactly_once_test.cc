@@ -59,6 +59,7 @@ TEST_P(ExactlyOnce, RepetitionsGetTheFirstAnswer) {
   group_.Do(Op::kPut, "k", "start");
   const std::string large(kMaxInlineOldValueBytes + 1, 'L');
   const std::string inlined(kMaxInlineOldValueBytes, 'I');
+  const std::string huge(kMaxValueBytes + 1, 'x');
   const std::vector<Command> commands = {
       Make(Op::kPut, large, s, 1, 1),
       Make(Op::kPut, inlined, s, 2, 1),  // answers `large`
@@ -67,7 +68,7 @@ TEST_P(ExactlyOnce, RepetitionsGetTheFirstAnswer) {
       Make(Op::kDelete, "", s, 5, 1),    // nothing there
       Make(Op::kCompareAndSwap, "new", s, 6, 1, 0),
       Make(Op::kCompareAndSwap, "no", s, 7, 1, 1),  // fails
-      Make(Op::kPut, std::string(kMaxValueBytes + 1, 'x'), s, 8, 1),
+      Make(Op::kPut, huge, s, 8, 1),
       Make(Op::kPut, "", s, 9, 1),
       Make(Op::kAppend, "end", s, 10, 1),  // answers an empty value
   };

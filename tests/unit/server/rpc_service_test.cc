@@ -1,4 +1,5 @@
 // Unary calls, cluster, admin and health against a fake handler.
+#include <grpcpp/generic/generic_stub.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -544,6 +545,48 @@ TEST_F(RpcHealthTest, WatcherOfAnUnknownServiceIsTold) {
   ASSERT_TRUE(reader->Read(&response));
   EXPECT_EQ(response.status(), HealthResponse::SERVICE_UNKNOWN);
   context.TryCancel();
+}
+
+// ---- reflection ----
+
+// A blocking wait for one step of an asynchronous call.
+bool Step(grpc::CompletionQueue* queue) {
+  void* tag;
+  bool ok = false;
+  return queue->Next(&tag, &ok) && ok;
+}
+
+TEST_F(RpcServiceTest, ReflectionListsTheServices) {
+  Start();
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  SetPatience(&context);
+  auto call = stub.PrepareCall(
+      &context,
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  call->StartCall(nullptr);
+  ASSERT_TRUE(Step(&queue));
+  // ServerReflectionRequest{list_services: ""}, field 7.
+  const grpc::Slice slice(std::string("\x3a\x00", 2));
+  call->Write(grpc::ByteBuffer(&slice, 1), nullptr);
+  ASSERT_TRUE(Step(&queue));
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  ASSERT_TRUE(Step(&queue));
+  grpc::Slice whole;
+  ASSERT_TRUE(answer.DumpToSingleSlice(&whole).ok());
+  const std::string bytes(reinterpret_cast<const char*>(whole.begin()),
+                          whole.size());
+  for (const char* name :
+       {"kv739.v1.KeyValue", "kv739.v1.Cluster", "kv739.v1.Admin",
+        "raft.v1.Raft", "grpc.health.v1.Health"}) {
+    EXPECT_THAT(bytes, HasSubstr(name));
+  }
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  Step(&queue);
 }
 
 // ---- the port ----

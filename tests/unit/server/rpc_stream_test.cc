@@ -199,29 +199,28 @@ TEST_F(RpcStreamTest, ResultsAreCutIntoMessages) {
 }
 
 TEST_F(RpcStreamTest, AClientThatReadsNothingIsNotReadFrom) {
-  handler_.answer = [](const Operation&) {
-    Reply reply;
-    reply.found = true;
-    reply.value.assign(1'000'000, 'x');
-    return reply;
-  };
   RpcServerOptions options = TestOptions();
   options.key_value.stream.pause_bytes = 4 << 20;
-  options.key_value.stream.max_waiting_bytes = 16 << 20;
   Start(options);
-  std::thread writer([&] {
-    for (int i = 0; i < 60; ++i) {
-      call_->Write(Gets(static_cast<uint64_t>(i), 1));
-    }
-    call_->WritesDone();
-  });
-  handler_.AwaitTicks(20);
-  const auto results = Read(60);
-  for (const auto& [tag, result] : results) {
-    EXPECT_FALSE(result.has_error()) << result.error().message();
+  ASSERT_TRUE(call_->Write(Gets(0, 20)));
+  std::vector<Operation> operations = TakeExactly(20);
+  for (Operation& operation : operations) {
+    Reply reply;
+    reply.tag = operation.tag;
+    reply.value.assign(1'000'000, 'x');
+    operation.sink->Deliver(std::move(reply));
   }
-  writer.join();
-  EXPECT_TRUE(call_->Finish().ok());
+  operations[0].sink->Flush();
+  // The read that was under way is the last one.
+  ASSERT_TRUE(call_->Write(Gets(20, 1)));
+  ASSERT_TRUE(call_->Write(Gets(21, 1)));
+  operations = TakeExactly(1);
+  EXPECT_EQ(operations[0].tag, 20u);
+  handler_.AwaitTicks(20);
+  EXPECT_TRUE(handler_.Take(0).empty());
+  Read(20);
+  std::vector<Operation> last = TakeExactly(1);
+  EXPECT_EQ(last[0].tag, 21u);
 }
 
 TEST_F(RpcStreamTest, ValuesBeyondTheBoundAreNotKept) {
@@ -229,13 +228,13 @@ TEST_F(RpcStreamTest, ValuesBeyondTheBoundAreNotKept) {
   options.key_value.stream.max_waiting_bytes = 4'500'000;
   Start(options);
   v1::OperationBatch batch = Gets(0, 10);
-  for (uint64_t tag = 10; tag < 20; ++tag) {
+  for (uint64_t tag = 10; tag < 40; ++tag) {
     v1::Operation* operation = batch.add_operations();
     operation->set_tag(tag);
     operation->mutable_put()->set_key("k");
   }
   ASSERT_TRUE(call_->Write(batch));
-  std::vector<Operation> operations = TakeExactly(20);
+  std::vector<Operation> operations = TakeExactly(40);
   for (Operation& operation : operations) {
     Reply reply;
     reply.tag = operation.tag;
@@ -244,11 +243,17 @@ TEST_F(RpcStreamTest, ValuesBeyondTheBoundAreNotKept) {
     operation.sink->Deliver(std::move(reply));
   }
   operations[0].sink->Flush();
-  for (const auto& [tag, result] : Read(20)) {
+  // Four values of reads fit; those of writes get four times the room, 17
+  // values in all.
+  for (const auto& [tag, result] : Read(40)) {
     if (tag < 4) {
-      EXPECT_EQ(result.get().value().size(), 1'000'000u);
+      EXPECT_EQ(result.get().value().size(), 1'000'000u) << tag;
+    } else if (tag < 10) {
+      EXPECT_EQ(result.error().code(), v1::OVERLOADED) << tag;
+    } else if (tag < 23) {
+      EXPECT_EQ(result.write().old_value().size(), 1'000'000u) << tag;
     } else {
-      EXPECT_EQ(result.error().code(), tag < 10 ? v1::OVERLOADED : v1::UNKNOWN);
+      EXPECT_EQ(result.error().code(), v1::UNKNOWN) << tag;
     }
   }
 }
