@@ -116,5 +116,38 @@ TEST_F(FailoverTest, TheLeaderStallsForThreeSeconds) {
   StopAndCheck();
 }
 
+// Two of five hold on: neither writes nor reads may be answered, not even in
+// the time before the leader notices that it has lost the others.
+TEST_F(FailoverTest, NothingIsAcknowledgedWithoutAMajority) {
+  ASSERT_NO_FATAL_FAILURE(StartCluster());
+  auto client = OpenClient();
+  std::vector<Operation> operations;
+  auto run = [&](Kind kind, const std::string& value, int timeout_ms) {
+    Operation op{.kind = kind, .key = "k", .value = value};
+    op.start = Now();
+    const Answer answer = kind == Kind::kPut
+                              ? client->Put("k", value, timeout_ms)
+                              : client->Get("k", timeout_ms);
+    op.end = Now();
+    op.outcome = OutcomeOf(answer.code);
+    if (answer.ok()) op.seen = answer.seen;
+    operations.push_back(op);
+    return answer;
+  };
+  ASSERT_EQ(run(Kind::kPut, "before", 0).code, 1);
+  const int leader = cluster().WaitForLeader(cluster().only_group());
+  ASSERT_GE(leader, 0);
+  for (int i = 1; i <= 3; ++i) cluster().Pause((leader + i) % 5);
+  Answer put = run(Kind::kPut, "lost?", 1'500);
+  EXPECT_EQ(put.code, KV739_E_UNKNOWN) << put;
+  Answer get = run(Kind::kGet, "", 1'500);
+  EXPECT_LT(get.code, 0) << get;
+  for (int i = 1; i <= 3; ++i) cluster().Resume((leader + i) % 5);
+  EXPECT_EQ(run(Kind::kPut, "after", 0).code, 0);
+  EXPECT_EQ(run(Kind::kGet, "", 0).seen, "after");
+  const auto violation = CheckPuts(operations);
+  EXPECT_FALSE(violation.has_value()) << violation->text;
+}
+
 }  // namespace
 }  // namespace kv739::test

@@ -210,7 +210,7 @@ void Cluster::KillHardAll() {
 }
 void Cluster::Signal(int i, int signal) { processes_.at(i)->Signal(signal); }
 void Cluster::Terminate(int i) { Signal(i, SIGTERM); }
-void Cluster::Pause(int i) { Signal(i, SIGSTOP); }
+void Cluster::Pause(int i) { processes_.at(i)->Pause(); }
 void Cluster::Resume(int i) { Signal(i, SIGCONT); }
 
 absl::Status Cluster::Restart(int i) {

@@ -79,7 +79,7 @@ class Cluster {
   void KillHardAll();    // all signals first, then all waits
   void Signal(int i, int signal);
   void Terminate(int i);  // SIGTERM; see WaitExit
-  void Pause(int i);      // SIGSTOP
+  void Pause(int i);      // SIGSTOP, and it stands still when it returns
   void Resume(int i);     // SIGCONT
   // Starts a server that does not run; does not wait for it to serve.
   absl::Status Restart(int i);

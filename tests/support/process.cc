@@ -112,6 +112,17 @@ void Process::Signal(int signal) {
   if (!result_) kill(pid_, signal);
 }
 
+void Process::Pause() {
+  if (result_) return;
+  Signal(SIGSTOP);
+  siginfo_t info;
+  // Also ends when the process has ended; Wait() then finds out how.
+  while (waitid(P_PID, static_cast<id_t>(pid_), &info,
+                WSTOPPED | WEXITED | WNOWAIT) != 0) {
+    if (errno != EINTR) Die("waitid");
+  }
+}
+
 std::optional<int> Process::Wait(absl::Duration timeout) {
   if (result_) return result_;
   const absl::Time deadline = absl::Now() + timeout;

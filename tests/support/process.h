@@ -38,6 +38,9 @@ class Process {
   bool running();
   // Nothing happens if it has ended.
   void Signal(int signal);
+  // SIGSTOP, and every thread stands still when it returns. The signal alone
+  // is not enough: until one thread has taken it, the others go on.
+  void Pause();
   // How it ended: the exit code, or minus the signal that killed it. nullopt:
   // still runs after `timeout`.
   std::optional<int> Wait(absl::Duration timeout);

@@ -38,7 +38,14 @@ TEST(Process, IsKilledPausedAndResumed) {
   auto process = Process::Start({.arguments = {"/bin/sleep", "1000"}});
   ASSERT_TRUE(process.ok()) << process.status();
   EXPECT_TRUE((*process)->running());
-  (*process)->Signal(SIGSTOP);
+  (*process)->Pause();
+  std::string stat =
+      ReadFile("/proc/" + std::to_string((*process)->pid()) + "/stat");
+  EXPECT_NE(stat.find(") T "), std::string::npos) << stat;
+  (*process)->Signal(SIGCONT);
+  (*process)->Pause();  // a second time
+  stat = ReadFile("/proc/" + std::to_string((*process)->pid()) + "/stat");
+  EXPECT_NE(stat.find(") T "), std::string::npos) << stat;
   EXPECT_FALSE((*process)->Wait(absl::Milliseconds(10)).has_value());
   (*process)->Signal(SIGCONT);
   (*process)->Signal(SIGKILL);
