@@ -95,7 +95,7 @@ void NodeStream::Pump() { Pump(true); }
 
 void NodeStream::PumpHeld() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (call_ == nullptr || !call_->held) return;
   }
   Pump(false);
@@ -106,7 +106,7 @@ void NodeStream::Pump(bool hold) {
     Call* call = nullptr;
     bool start = false;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       if (stopped_) return;
       if (call_ == nullptr) {
         call_ = std::make_unique<Call>(this);
@@ -135,7 +135,7 @@ void NodeStream::Pump(bool hold) {
     const std::vector<Outgoing> batch = owner_->TakeBatch(node_);
     if (!batch.empty()) {
       {
-        absl::MutexLock lock(&mutex_);
+        const std::lock_guard lock(mutex_);
         ++call->unanswered;
       }
       FillBatch(batch, &call->out);
@@ -145,7 +145,7 @@ void NodeStream::Pump(bool hold) {
     }
     bool again = false;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       call->writing = false;
       again = std::exchange(call->more, false);
     }
@@ -166,7 +166,7 @@ void NodeStream::OnStarted(Call* call, bool ok) {
     return;
   }
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     call->open = true;
     ++call->holders;
   }
@@ -183,7 +183,7 @@ void NodeStream::OnRead(Call* call, bool ok) {
   const uint64_t epoch = call->in.map_epoch();
   bool held = false;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     ++call->holders;
     call->unanswered = 0;
     held = std::exchange(call->held, false);
@@ -195,7 +195,7 @@ void NodeStream::OnRead(Call* call, bool ok) {
 
 void NodeStream::OnWritten(Call* call, bool ok) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     call->writing = false;
     call->more = false;
   }
@@ -208,7 +208,7 @@ void NodeStream::OnWritten(Call* call, bool ok) {
 
 void NodeStream::Break(Call* call) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (call->broken) return;
     call->broken = true;
     ++call->holders;
@@ -221,7 +221,7 @@ void NodeStream::Break(Call* call) {
 void NodeStream::Release(Call* call) {
   std::unique_ptr<Call> ended;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (--call->holders > 0) return;
     ended = std::move(call_);
   }
@@ -231,13 +231,13 @@ void NodeStream::Release(Call* call) {
 }
 
 void NodeStream::Stop() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   stopped_ = true;
   if (call_ != nullptr) call_->context.TryCancel();
 }
 
 bool NodeStream::HasCall() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return call_ != nullptr;
 }
 

@@ -15,11 +15,11 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "client/engine.h"
 #include "kv739/v1/cluster.grpc.pb.h"
 #include "kv739/v1/kv.grpc.pb.h"
@@ -97,7 +97,7 @@ class NodeStream {
   const std::unique_ptr<v1::KeyValue::Stub> stub_;
   const std::unique_ptr<v1::Cluster::Stub> cluster_;
 
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   std::unique_ptr<Call> call_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
