@@ -2,12 +2,12 @@
 // change copies it. Deterministic; meant for small states.
 #include <map>
 #include <memory>
+#include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "kv/engine.h"
 
 namespace kv739::kv {
@@ -104,7 +104,7 @@ class MemoryEngineImpl : public MemoryEngine {
   }
 
   absl::Status Apply(Batch* batch) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (shared_) {  // someone holds this map: it never changes again
       map_ = std::make_shared<Map>(*map_);
       shared_ = false;
@@ -115,18 +115,18 @@ class MemoryEngineImpl : public MemoryEngine {
 
   absl::StatusOr<bool> Get(absl::string_view key,
                            std::string* value) const override {
-    absl::ReaderMutexLock lock(&mutex_);
+    const std::shared_lock lock(mutex_);
     return Find(*map_, key, value);
   }
 
   std::unique_ptr<View> NewView() const override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     shared_ = true;
     return std::make_unique<MemoryView>(map_);
   }
 
   absl::Status Flush() override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     shared_ = true;
     durable_ = map_;
     return absl::OkStatus();
@@ -134,25 +134,24 @@ class MemoryEngineImpl : public MemoryEngine {
 
   absl::StatusOr<bool> GetDurable(absl::string_view key,
                                   std::string* value) const override {
-    absl::ReaderMutexLock lock(&mutex_);
+    const std::shared_lock lock(mutex_);
     return Find(*durable_, key, value);
   }
 
   absl::Status background_error() const override { return absl::OkStatus(); }
 
   void Crash() override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     map_ = std::make_shared<Map>(*durable_);
     shared_ = false;
   }
 
  private:
-  mutable absl::Mutex mutex_;
-  std::shared_ptr<Map> map_ ABSL_GUARDED_BY(mutex_) = std::make_shared<Map>();
-  std::shared_ptr<const Map> durable_ ABSL_GUARDED_BY(mutex_) =
-      std::make_shared<Map>();
+  mutable std::shared_mutex mutex_;  // guards all below
+  std::shared_ptr<Map> map_ = std::make_shared<Map>();
+  std::shared_ptr<const Map> durable_ = std::make_shared<Map>();
   // map_ may be in a view or in durable_.
-  mutable bool shared_ ABSL_GUARDED_BY(mutex_) = false;
+  mutable bool shared_ = false;
 };
 
 }  // namespace

@@ -71,8 +71,9 @@ std::vector<uint32_t> EvenShares(uint32_t total,
                                  const std::vector<GroupId>& groups) {
   std::vector<std::pair<uint64_t, size_t>> order;
   for (size_t i = 0; i < groups.size(); ++i) {
-    const uint64_t id = groups[i].value();
-    order.emplace_back(XXH3_64bits(&id, sizeof id), i);
+    std::string name;
+    AppendBigEndian64(&name, groups[i].value());
+    order.emplace_back(XXH3_64bits(name.data(), name.size()), i);
   }
   std::sort(order.begin(), order.end());
   const uint32_t n = groups.size();

@@ -15,15 +15,14 @@
 #include <atomic>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "kv/engine.h"
 
 namespace kv739::kv {
@@ -144,20 +143,20 @@ class ErrorKeeper : public rocksdb::EventListener {
 
   absl::Status error() const {
     if (!failed_.load(std::memory_order_acquire)) return absl::OkStatus();
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     return error_;
   }
 
  private:
   void Set(absl::Status status) {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     error_ = std::move(status);
     failed_.store(!error_.ok(), std::memory_order_release);
   }
 
   std::atomic<bool> failed_{false};  // spares Apply the lock
-  mutable absl::Mutex mutex_;
-  absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;
+  absl::Status error_;  // under mutex_
 };
 
 class RocksEngine : public Engine {

@@ -120,6 +120,9 @@ class Core::Impl {
   void StartReads();
   void ConfirmReads();
 
+  // ---- disk_stall.cc ----
+  void TickDiskStall();
+
   // ---- transfer.cc ----
   void OnTimeoutNow(NodeId from, const TimeoutNow& message);
   void TickTransfer();
@@ -139,6 +142,8 @@ class Core::Impl {
   uint64_t now_ = 0;               // ticks since the start
   uint64_t election_elapsed_ = 0;  // ticks
   uint64_t election_timeout_ = 0;  // drawn anew for each wait
+  Index stalled_at_;               // durable when last looked at, by a leader
+  uint64_t stalled_ticks_ = 0;     // since then, with a write under way
   uint64_t dropped_ = 0;
   Ready ready_;  // being collected
 };

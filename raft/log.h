@@ -97,6 +97,7 @@ class Log {
   const Entry& At(Index index) const;  // in memory
 
   // For Ready::persist: what was appended since the last call.
+  bool persisting() const { return durable_ < handed_to_disk_; }
   bool HasUnpersisted() const { return handed_to_disk_ < last_; }
   std::vector<Entry> TakeUnpersisted();
   // Everything up to `position` is durable. Ignored when the log has another

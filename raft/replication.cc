@@ -181,6 +181,8 @@ void Core::Impl::TickLeader() {
     return BecomeFollower(term_, NodeId());
   }
   TickTransfer();
+  TickDiskStall();
+  if (!is_leader()) return;
   auto& leader = std::get<Leader>(role_);
   if (++leader.heartbeat_elapsed < options_.heartbeat_ticks) return;
   leader.heartbeat_elapsed = 0;

@@ -10,7 +10,6 @@
 #include <variant>
 #include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "raft/progress.h"
 #include "raft/read_index.h"
 #include "raft/types.h"
@@ -24,7 +23,7 @@ struct Follower {
 // Also before the candidacy proper, while asking for pre-votes.
 struct Candidate {
   bool pre_vote = false;
-  absl::InlinedVector<std::pair<NodeId, bool>, 8> votes;
+  std::vector<std::pair<NodeId, bool>> votes;
 
   // The first answer counts.
   void Record(NodeId from, bool granted) {

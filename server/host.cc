@@ -1,11 +1,11 @@
 #include "server/host.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "server/loop.h"
 
 namespace kv739::server {
@@ -19,9 +19,9 @@ bool IsPortable(char c) {
 // Calls `done` with the sum once every loop has given its part.
 template <typename T>
 struct Gather {
-  absl::Mutex mutex;
-  T value ABSL_GUARDED_BY(mutex){};
-  size_t missing ABSL_GUARDED_BY(mutex) = 0;
+  std::mutex mutex;  // guards value and missing
+  T value{};
+  size_t missing = 0;
   absl::AnyInvocable<void(T)> done;
 };
 
@@ -156,7 +156,7 @@ void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
   auto gather = std::make_shared<Gather<HostStats>>();
   gather->done = std::move(done);
   {
-    absl::MutexLock lock(&gather->mutex);
+    const std::lock_guard lock(gather->mutex);
     gather->missing = loops_.size();
     gather->value.map_epoch = map_->epoch;
   }
@@ -164,7 +164,7 @@ void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
     loop->Post([gather, loop = loop.get()](Turn&) {
       HostStats all;
       {
-        absl::MutexLock lock(&gather->mutex);
+        const std::lock_guard lock(gather->mutex);
         loop->AddStats(&gather->value);
         if (--gather->missing > 0) return;
         all = std::move(gather->value);
@@ -197,14 +197,14 @@ void Host::Impl::BeginStop(absl::AnyInvocable<void(int)> done) {
   auto gather = std::make_shared<Gather<int>>();
   gather->done = std::move(done);
   {
-    absl::MutexLock lock(&gather->mutex);
+    const std::lock_guard lock(gather->mutex);
     gather->missing = loops_.size();
   }
   // A loop is finished when each transfer of its groups has ended.
   auto finished = [gather](int still_led) {
     int all = 0;
     {
-      absl::MutexLock lock(&gather->mutex);
+      const std::lock_guard lock(gather->mutex);
       gather->value += still_led;
       if (--gather->missing > 0) return;
       all = gather->value;

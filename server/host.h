@@ -27,6 +27,7 @@
 #include "raft/options.h"
 #include "server/clock.h"
 #include "server/operation.h"
+#include "server/request_handler.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal_thread.h"
@@ -68,7 +69,7 @@ struct HostedReplica {
   raft::InitialState state;
 };
 
-class Host : public PeerHandler {
+class Host : public RequestHandler {
  public:
   static absl::StatusOr<std::unique_ptr<Host>> Create(
       const HostOptions& options, const HostParts& parts,
@@ -78,20 +79,20 @@ class Host : public PeerHandler {
 
   // Any thread, all of these. Each operation is answered once through its
   // sink. Limits and slot ownership are checked here.
-  void Submit(std::vector<Operation> operations);
+  void Submit(std::vector<Operation> operations) override;
   void OnPeerMessages(raft::NodeId from,
                       std::vector<GroupMessage> messages) override;
-  void Tick();
+  void Tick() override;
 
   // Calls back with a consistent copy, on some thread.
-  void CollectStats(absl::AnyInvocable<void(HostStats)> done);
+  void CollectStats(absl::AnyInvocable<void(HostStats)> done) override;
 
   // Hands over the leadership of one group; target none: the member that has
   // caught up most. `done` gets the new leader, FAILED_PRECONDITION when not
   // leader, NOT_FOUND for no voter, ABORTED when it did not happen.
   void TransferLeadership(
       raft::GroupId group, raft::NodeId target,
-      absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done);
+      absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) override;
 
   // From now on new requests are refused as kUnavailable; leaderships are
   // handed over; `done` is called with the number of groups still led once
@@ -101,9 +102,9 @@ class Host : public PeerHandler {
   // kUnavailable for reads) and refuses all input from then on.
   void Stop();
 
-  std::shared_ptr<const kv::ClusterMap> map() const;
+  std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.
-  bool AllGroupsHaveLeader();
+  bool AllGroupsHaveLeader() override;
 
  private:
   class Impl;

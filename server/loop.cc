@@ -75,7 +75,7 @@ void Loop::PostFrom(InboxEvent event, bool on_log_thread) {
   const uint64_t weight = Weight(event);
   bool refused = false;
   {
-    absl::MutexLock lock(&inbox_mutex_);
+    const std::lock_guard lock(inbox_mutex_);
     if (weight > 0 && inbox_weight_ + weight > options_.max_inbox_events &&
         inbox_weight_ > 0) {
       inbox_refused_ += weight;
@@ -105,7 +105,7 @@ void Loop::PostFrom(InboxEvent event, bool on_log_thread) {
 
 bool Loop::TakeInbox(std::vector<InboxEvent>* events) {
   events->clear();
-  absl::MutexLock lock(&inbox_mutex_);
+  const std::lock_guard lock(inbox_mutex_);
   if (inbox_.empty() || owned_) return false;
   owned_ = true;
   events->swap(inbox_);
@@ -114,7 +114,7 @@ bool Loop::TakeInbox(std::vector<InboxEvent>* events) {
 }
 
 void Loop::GiveUp() {
-  absl::MutexLock lock(&inbox_mutex_);
+  const std::lock_guard lock(inbox_mutex_);
   owned_ = false;
 }
 
@@ -135,7 +135,7 @@ void Loop::Run(bool on_log_thread) {
     // sync, when there is one to do: clients wait for the sync. It comes back
     // then, so nothing is forgotten.
     if (on_log_thread) {
-      absl::MutexLock lock(&log_mutex_);
+      const std::lock_guard lock(log_mutex_);
       if (log_busy_) return;
     }
   }
@@ -224,7 +224,7 @@ void Loop::SendMessages(Turn& turn) {
 void Loop::SubmitLog(Turn& turn) {
   if (turn.durable.empty()) return;
   {
-    absl::MutexLock lock(&log_mutex_);
+    const std::lock_guard lock(log_mutex_);
     if (log_busy_) {
       std::move(turn.writes.begin(), turn.writes.end(),
                 std::back_inserter(next_writes_));
@@ -252,7 +252,7 @@ void Loop::OnLogDone(std::vector<DurableGroup> durable) {
   std::vector<wal::GroupWrite> writes;
   std::vector<DurableGroup> next;
   {
-    absl::MutexLock lock(&log_mutex_);
+    const std::lock_guard lock(log_mutex_);
     writes.swap(next_writes_);
     next.swap(next_durable_);
     log_busy_ = !next.empty();
@@ -327,7 +327,7 @@ void Loop::ServeReads(Turn& turn) {
       turn.Answer(operation, std::move(reply));
     }
   }
-  absl::MutexLock lock(&read_stats_mutex_);
+  const std::lock_guard lock(read_stats_mutex_);
   MergeAnswers(stats, &read_stats_);
 }
 
@@ -337,11 +337,11 @@ void Loop::AddStats(HostStats* stats) const {
   }
   MergeAnswers(stats_, stats);
   {
-    absl::MutexLock lock(&read_stats_mutex_);
+    const std::lock_guard lock(read_stats_mutex_);
     MergeAnswers(read_stats_, stats);
   }
   {
-    absl::MutexLock lock(&inbox_mutex_);
+    const std::lock_guard lock(inbox_mutex_);
     stats->inbox_events += inbox_weight_;
     stats->inbox_refused += inbox_refused_;
   }

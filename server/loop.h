@@ -6,14 +6,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <variant>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "server/host.h"
 #include "server/operation.h"
 #include "server/replica.h"
@@ -41,7 +40,7 @@ struct FetchedEvent {
 using CallEvent = absl::AnyInvocable<void(Turn&)>;
 
 using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
-                           DurableEvent, FetchedEvent, CallEvent>;
+                                DurableEvent, FetchedEvent, CallEvent>;
 
 class Loop {
  public:
@@ -97,22 +96,24 @@ class Loop {
   const HostParts parts_;
   std::unique_ptr<raft::Random> random_;
 
-  mutable absl::Mutex inbox_mutex_;
-  std::vector<InboxEvent> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
-  uint64_t inbox_weight_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
-  uint64_t inbox_refused_ ABSL_GUARDED_BY(inbox_mutex_) = 0;
-  bool owned_ ABSL_GUARDED_BY(inbox_mutex_) = false;
+  // std::mutex throughout: Debian's abseil is not built for the thread
+  // sanitizer, which would not see its locks.
+  mutable std::mutex inbox_mutex_;  // guards the inbox and owned_
+  std::vector<InboxEvent> inbox_;
+  uint64_t inbox_weight_ = 0;
+  uint64_t inbox_refused_ = 0;
+  bool owned_ = false;
 
   // Log writes of this loop: one task is under way at most, and what comes
   // meanwhile is gathered for the next, so that one sync serves it all.
-  absl::Mutex log_mutex_;
-  bool log_busy_ ABSL_GUARDED_BY(log_mutex_) = false;
-  std::vector<wal::GroupWrite> next_writes_ ABSL_GUARDED_BY(log_mutex_);
-  std::vector<DurableGroup> next_durable_ ABSL_GUARDED_BY(log_mutex_);
+  std::mutex log_mutex_;  // guards these
+  bool log_busy_ = false;
+  std::vector<wal::GroupWrite> next_writes_;
+  std::vector<DurableGroup> next_durable_;
 
   // Answers to reads; they are made without the loop.
-  mutable absl::Mutex read_stats_mutex_;
-  LoopStats read_stats_ ABSL_GUARDED_BY(read_stats_mutex_);
+  mutable std::mutex read_stats_mutex_;  // guards it
+  LoopStats read_stats_;
 
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group

@@ -240,7 +240,10 @@ class PosixFileSystem : public FileSystem {
         return error;
       }
     }
-    return fsync(fd) == 0 ? 0 : errno;
+    if (fsync(fd) != 0) return errno;
+    // Cached zeros would have to be thrown out by every direct write.
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    return 0;
   }
 };
 

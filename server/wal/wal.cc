@@ -68,7 +68,7 @@ std::string WalImpl::Path(absl::string_view name) const {
 
 // Nobody can say any more what is on the disk: the log is over.
 absl::Status WalImpl::Fail(const absl::Status& cause) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   if (failure_.ok()) {
     const absl::StatusCode code = absl::IsResourceExhausted(cause)
                                       ? absl::StatusCode::kResourceExhausted
@@ -81,7 +81,7 @@ absl::Status WalImpl::Fail(const absl::Status& cause) {
 
 absl::Status WalImpl::Append(absl::Span<const GroupWrite> writes) {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (!failure_.ok()) return failure_;
     if (absl::Status s = Plan(writes); !s.ok()) return s;
     TakeRewrites();
@@ -92,7 +92,7 @@ absl::Status WalImpl::Append(absl::Span<const GroupWrite> writes) {
   if (status.ok() && !placed_.empty()) status = Flush();
   if (!status.ok()) return Fail(status);
   if (placed_.empty()) return absl::OkStatus();
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   Apply(writes);
   return absl::OkStatus();
 }
@@ -103,7 +103,6 @@ void WalImpl::TakeRewrites() {
   rewrites_.clear();
   rewrites_.swap(noted_);
   std::erase_if(rewrites_, [this](const Rewrite& rewrite) {
-    mu_.AssertHeld();
     return !index_.IsLive(rewrite.record.kind, rewrite.record.group,
                           rewrite.record.index, rewrite.from);
   });
@@ -197,7 +196,7 @@ absl::Status WalImpl::Flush() {
   if (!active_listed_) {
     // Only now is the segment part of the log, and the one before it no more
     // the newest, which may never go.
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     segments_.push_back({active_, 0});
     active_listed_ = true;
   }
@@ -225,7 +224,7 @@ absl::Status WalImpl::BeginSegment(uint64_t record_bytes) {
   if (!file.ok()) return file.status();
   segment->file = *std::move(file);
   if (active_ != nullptr) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     segments_.back().end = last_end_;
   }
   buffer_.Reset();
@@ -244,7 +243,7 @@ absl::Status WalImpl::BeginSegment(uint64_t record_bytes) {
 // Path of a filled file of that size that is nobody's.
 absl::StatusOr<std::string> WalImpl::SpareFor(uint64_t size) {
   if (size == options_.segment_bytes) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     filling_blocked_ = false;
     if (!spares_.empty()) {
       std::string spare = std::move(spares_.back());
@@ -292,7 +291,7 @@ void WalImpl::Apply(absl::Span<const GroupWrite> writes) {
 }
 
 WalStats WalImpl::stats() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   WalStats stats = stats_;
   stats.segments = segments_.size();
   stats.spares = spares_.size();

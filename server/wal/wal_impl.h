@@ -3,18 +3,19 @@
 // wal_maintain.cc.
 //
 // Threads: the fields of the writer belong to the caller of Append; those
-// under mu_ to everyone. mu_ is never held across I/O.
+// under mu_ to everyone; methods marked [mu_] are called with it held. mu_ is
+// never held across I/O. It is a std::mutex because the thread sanitizer does
+// not see into the distribution's abseil.
 #ifndef KV739_SERVER_WAL_WAL_IMPL_H_
 #define KV739_SERVER_WAL_WAL_IMPL_H_
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
 #include "server/wal/log_index.h"
 #include "server/wal/recovery.h"
 #include "server/wal/segment.h"
@@ -63,23 +64,20 @@ class WalImpl : public Wal {
   absl::Status Fail(const absl::Status& cause);
 
   // Append, in steps. Writer thread.
-  absl::Status Plan(absl::Span<const GroupWrite> writes)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  /*[mu_]*/ absl::Status Plan(absl::Span<const GroupWrite> writes);
   absl::Status PlanEntries(const GroupWrite& write, Planned& planned) const;
-  CompactionPlan PlanCompaction(absl::Span<const GroupWrite> writes, size_t i,
-                                const Planned& planned) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  raft::Term PlannedTermAt(absl::Span<const GroupWrite> writes, size_t i,
-                           raft::Index index) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void TakeRewrites() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  /*[mu_]*/ CompactionPlan PlanCompaction(absl::Span<const GroupWrite> writes,
+                                          size_t i,
+                                          const Planned& planned) const;
+  /*[mu_]*/ raft::Term PlannedTermAt(absl::Span<const GroupWrite> writes,
+                                     size_t i, raft::Index index) const;
+  /*[mu_]*/ void TakeRewrites();
   absl::Status EncodeAll(absl::Span<const GroupWrite> writes);
   absl::Status Put(const Record& record);
   absl::Status Flush();
   absl::Status BeginSegment(uint64_t record_bytes);
   absl::StatusOr<std::string> SpareFor(uint64_t size);
-  void Apply(absl::Span<const GroupWrite> writes)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  /*[mu_]*/ void Apply(absl::Span<const GroupWrite> writes);
 
   // Maintain, in steps. Background thread.
   absl::Status FreeDeadSegments();
@@ -91,9 +89,9 @@ class WalImpl : public Wal {
                                         const Segment& segment);
   uint64_t KeepLive(const std::vector<Rewrite>& candidates,
                     std::vector<Rewrite>* found, uint64_t* found_bytes) const;
-  bool FrontIsDead() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool FrontIsToBeEmptied() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::string NewFillingPath() ABSL_LOCKS_EXCLUDED(mu_);
+  /*[mu_]*/ bool FrontIsDead() const;
+  /*[mu_]*/ bool FrontIsToBeEmptied() const;
+  std::string NewFillingPath();
 
   FileSystem* const fs_;
   const std::string dir_;
@@ -118,16 +116,17 @@ class WalImpl : public Wal {
   uint64_t scan_segment_ = 0;  // whose live records are being collected
   uint64_t scan_offset_ = 0;
 
-  mutable absl::Mutex mu_;
-  LogIndex index_ ABSL_GUARDED_BY(mu_);
-  std::deque<Sealed> segments_ ABSL_GUARDED_BY(mu_);      // ascending, no gaps
-  std::vector<std::string> spares_ ABSL_GUARDED_BY(mu_);  // paths
-  uint64_t next_file_id_ ABSL_GUARDED_BY(mu_);
+  // ---- under mu_ ----
+  mutable std::mutex mu_;
+  LogIndex index_;
+  std::deque<Sealed> segments_;      // ascending, no gaps
+  std::vector<std::string> spares_;  // paths
+  uint64_t next_file_id_;
   // The disk was full: no more tries until a segment is freed or taken.
-  bool filling_blocked_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<Rewrite> noted_ ABSL_GUARDED_BY(mu_);
-  absl::Status failure_ ABSL_GUARDED_BY(mu_);
-  WalStats stats_ ABSL_GUARDED_BY(mu_);
+  bool filling_blocked_ = false;
+  std::vector<Rewrite> noted_;
+  absl::Status failure_;
+  WalStats stats_;
 };
 
 }  // namespace kv739::wal

@@ -21,7 +21,7 @@ constexpr uint64_t kScanBytes = 1 << 20;
 
 absl::Status WalImpl::Maintain() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (!failure_.ok()) return failure_;
   }
   if (absl::Status s = FreeDeadSegments(); !s.ok()) return Fail(s);
@@ -34,7 +34,7 @@ absl::Status WalImpl::Maintain() {
 }
 
 bool WalImpl::wants_maintenance() const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   if (!failure_.ok()) return false;
   const bool fill =
       spares_.size() < options_.spare_segments && !filling_blocked_;
@@ -64,7 +64,7 @@ absl::Status WalImpl::FreeDeadSegments() {
   while (true) {
     std::shared_ptr<Segment> segment;
     {
-      absl::MutexLock lock(&mu_);
+      std::lock_guard lock(mu_);
       if (!FrontIsDead()) return absl::OkStatus();
       segment = std::move(segments_.front().segment);
       segments_.pop_front();
@@ -83,7 +83,7 @@ absl::Status WalImpl::Dispose(std::shared_ptr<Segment> segment) {
   std::string spare;
   // Nobody can come by this segment any more, so a count of one stays.
   if (segment.use_count() == 1 && segment->size == options_.segment_bytes) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (spares_.size() < options_.spare_segments + kExtraSpares) {
       spare = Path(SpareName(next_file_id_++));
     }
@@ -92,7 +92,7 @@ absl::Status WalImpl::Dispose(std::shared_ptr<Segment> segment) {
   absl::Status s = spare.empty() ? fs_->Remove(path) : fs_->Rename(path, spare);
   if (s.ok()) s = fs_->SyncDir(dir_);
   if (!s.ok()) return s;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   if (spare.empty()) {
     ++stats_.removed_segments;
   } else {
@@ -103,7 +103,7 @@ absl::Status WalImpl::Dispose(std::shared_ptr<Segment> segment) {
 }
 
 std::string WalImpl::NewFillingPath() {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   return Path(FillingName(next_file_id_++));
 }
 
@@ -111,7 +111,7 @@ std::string WalImpl::NewFillingPath() {
 // made again, and one that is taken has its directory synced then.
 absl::Status WalImpl::FillSpares() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (spares_.size() >= options_.spare_segments || filling_blocked_) {
       return absl::OkStatus();
     }
@@ -119,17 +119,17 @@ absl::Status WalImpl::FillSpares() {
   const std::string path = NewFillingPath();
   if (absl::Status s = fs_->CreateFilled(path, options_.segment_bytes);
       !s.ok()) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     filling_blocked_ = true;
     return s;
   }
   std::string spare;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     spare = Path(SpareName(next_file_id_++));
   }
   if (absl::Status s = fs_->Rename(path, spare); !s.ok()) return s;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   spares_.push_back(std::move(spare));
   return absl::OkStatus();
 }
@@ -159,7 +159,7 @@ std::vector<WalImpl::Rewrite> WalImpl::DecodeAll(absl::string_view window,
 uint64_t WalImpl::KeepLive(const std::vector<Rewrite>& candidates,
                            std::vector<Rewrite>* found,
                            uint64_t* found_bytes) const {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   for (const Rewrite& candidate : candidates) {
     const Record& record = candidate.record;
     const Location from = candidate.from;
@@ -186,7 +186,7 @@ absl::Status WalImpl::NoteLiveRecords() {
   std::shared_ptr<Segment> front;
   uint64_t end = 0;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (!noted_.empty() || !FrontIsToBeEmptied()) return absl::OkStatus();
     front = segments_.front().segment;
     end = segments_.front().end;
@@ -216,7 +216,7 @@ absl::Status WalImpl::NoteLiveRecords() {
                                               ": record fails its checksum"));
     }
   }
-  absl::MutexLock lock(&mu_);
+  std::lock_guard lock(mu_);
   noted_ = std::move(found);
   return absl::OkStatus();
 }

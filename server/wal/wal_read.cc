@@ -30,7 +30,7 @@ absl::StatusOr<std::vector<raft::Entry>> WalImpl::Read(raft::GroupId group,
                                                        uint64_t max_bytes) {
   std::vector<Piece> pieces;
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard lock(mu_);
     if (!failure_.ok()) return failure_;
     const GroupLog* log = index_.Find(group);
     if (log == nullptr || !log->Has(first) || last < first) {

@@ -2,12 +2,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
+#include <mutex>
 #include <thread>
 #include <utility>
-
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 
 namespace kv739::wal {
 namespace {
@@ -35,15 +34,15 @@ class WalThreadImpl : public WalThread {
 
   ~WalThreadImpl() override {
     {
-      absl::MutexLock lock(&queue_mu_);
+      std::unique_lock lock(queue_mu_);
       stopping_ = true;
-      queue_cv_.Signal();
+      queue_cv_.notify_one();
     }
     writer_.join();
     {
-      absl::MutexLock lock(&background_mu_);
+      std::unique_lock lock(background_mu_);
       background_stopping_ = true;
-      background_cv_.Signal();
+      background_cv_.notify_one();
     }
     background_.join();
   }
@@ -81,19 +80,19 @@ class WalThreadImpl : public WalThread {
   std::atomic<uint64_t> pending_tasks_{0};
   std::atomic<uint64_t> queued_bytes_{0};
 
-  absl::Mutex queue_mu_;
-  absl::CondVar queue_cv_;
-  std::vector<WalTask> queue_ ABSL_GUARDED_BY(queue_mu_);
-  bool idle_ ABSL_GUARDED_BY(queue_mu_) = false;
-  bool stopping_ ABSL_GUARDED_BY(queue_mu_) = false;
+  std::mutex queue_mu_;
+  std::condition_variable queue_cv_;
+  std::vector<WalTask> queue_;
+  bool idle_ = false;
+  bool stopping_ = false;
 
   std::vector<GroupWrite> writes_;  // of one append, reused; writer thread
 
-  absl::Mutex background_mu_;
-  absl::CondVar background_cv_;
-  std::deque<ReadTask> reads_ ABSL_GUARDED_BY(background_mu_);
-  bool maintenance_wanted_ ABSL_GUARDED_BY(background_mu_);
-  bool background_stopping_ ABSL_GUARDED_BY(background_mu_) = false;
+  std::mutex background_mu_;
+  std::condition_variable background_cv_;
+  std::deque<ReadTask> reads_;
+  bool maintenance_wanted_;
+  bool background_stopping_ = false;
 
   // Last: they use all of the above.
   std::thread writer_;
@@ -104,11 +103,11 @@ void WalThreadImpl::Submit(WalTask task) {
   if (failed_.load(std::memory_order_acquire)) return;
   pending_tasks_.fetch_add(1, std::memory_order_acq_rel);
   queued_bytes_.fetch_add(PayloadBytes(task), std::memory_order_relaxed);
-  absl::MutexLock lock(&queue_mu_);
+  std::unique_lock lock(queue_mu_);
   queue_.push_back(std::move(task));
   if (idle_) {
     idle_ = false;
-    queue_cv_.Signal();
+    queue_cv_.notify_one();
   }
 }
 
@@ -118,10 +117,10 @@ void WalThreadImpl::Write() {
   std::vector<WalTask> tasks;
   while (true) {
     {
-      absl::MutexLock lock(&queue_mu_);
+      std::unique_lock lock(queue_mu_);
       while (queue_.empty() && !stopping_) {
         idle_ = true;
-        queue_cv_.Wait(&queue_mu_);
+        queue_cv_.wait(lock);
       }
       idle_ = false;
       if (queue_.empty()) return;
@@ -175,18 +174,18 @@ void WalThreadImpl::Fail(const absl::Status& status) {
 }
 
 void WalThreadImpl::AskForMaintenance() {
-  absl::MutexLock lock(&background_mu_);
+  std::unique_lock lock(background_mu_);
   if (maintenance_wanted_) return;
   maintenance_wanted_ = true;
-  background_cv_.Signal();
+  background_cv_.notify_one();
 }
 
 void WalThreadImpl::ReadAsync(raft::GroupId group, raft::Index first,
                               raft::Index last, uint64_t max_bytes,
                               ReadCallback done) {
-  absl::MutexLock lock(&background_mu_);
+  std::unique_lock lock(background_mu_);
   reads_.push_back({group, first, last, max_bytes, std::move(done)});
-  background_cv_.Signal();
+  background_cv_.notify_one();
 }
 
 // Reads go first: somebody waits for them. Each call of Maintain does a
@@ -195,9 +194,9 @@ void WalThreadImpl::Background() {
   while (true) {
     ReadTask read;
     {
-      absl::MutexLock lock(&background_mu_);
+      std::unique_lock lock(background_mu_);
       while (reads_.empty() && !maintenance_wanted_ && !background_stopping_) {
-        background_cv_.Wait(&background_mu_);
+        background_cv_.wait(lock);
       }
       if (!reads_.empty()) {
         read = std::move(reads_.front());

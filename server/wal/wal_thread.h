@@ -55,7 +55,8 @@ using AppendObserver = absl::AnyInvocable<void(const AppendObservation&)>;
 class WalThread : public LogWriter {
  public:
   // `on_failure` is called once, on the thread that met it, after which
-  // nothing more is completed. `wal` must outlive this.
+  // nothing more is completed. Failed maintenance counts, a full disk then
+  // does not. `wal` must outlive this.
   static std::unique_ptr<WalThread> Start(
       Wal* wal, absl::AnyInvocable<void(absl::Status)> on_failure,
       AppendObserver observer = nullptr);

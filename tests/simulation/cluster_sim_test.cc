@@ -35,17 +35,19 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
     sum.acknowledged += result.acknowledged;
     sum.crashes += result.crashes;
     sum.fetches += result.fetches;
+    sum.snapshots += result.snapshots;
   }
   std::printf(
       "%llu seeds: %llu committed, %llu acknowledged, %llu reads, %llu "
-      "leaders, %llu crashes, %llu fetches\n",
+      "leaders, %llu crashes, %llu fetches, %llu snapshots\n",
       static_cast<unsigned long long>(seeds),
       static_cast<unsigned long long>(sum.committed),
       static_cast<unsigned long long>(sum.acknowledged),
       static_cast<unsigned long long>(sum.reads),
       static_cast<unsigned long long>(sum.leaders),
       static_cast<unsigned long long>(sum.crashes),
-      static_cast<unsigned long long>(sum.fetches));
+      static_cast<unsigned long long>(sum.fetches),
+      static_cast<unsigned long long>(sum.snapshots));
   // The runs did what they are for.
   EXPECT_GT(sum.committed, seeds * 20);
   EXPECT_GT(sum.reads, seeds);

@@ -44,6 +44,8 @@ SimProfile SimCluster::DrawProfile(SimRandom* random) {
   p.read = draw(200, 2000);
   p.compact = draw(20, 200);
   p.lazy_apply = random->Chance(1, 2);
+  p.check_quorum = random->Chance(3, 4);
+  p.pre_vote = random->Chance(3, 4);
   return p;
 }
 
@@ -67,6 +69,8 @@ raft::Options SimCluster::CoreOptions(NodeId id) {
   options.self = id;
   options.election_timeout_ticks = 10;
   options.heartbeat_ticks = 2;
+  options.check_quorum = profile_.check_quorum;
+  options.pre_vote = profile_.pre_vote;
   // Small limits, so that runs meet them.
   options.max_append_entries = 8;
   options.max_append_bytes = 600;
@@ -153,10 +157,34 @@ void SimCluster::Unit(bool faults) {
       ++i;
     }
   }
+  AnswerSnapshots();
   Clients();
   for (auto& n : nodes_) {
     if (n->up() && n->core().HasReady() && random_.Chance(3, 4)) {
       RunNode(n.get());
+    }
+  }
+}
+
+void SimCluster::AnswerSnapshots() {
+  for (size_t i = 0; i < snapshots_.size();) {
+    if (!random_.Chance(1, 20)) {
+      ++i;
+      continue;
+    }
+    auto [id, peer] = snapshots_[i];
+    snapshots_.erase(snapshots_.begin() + static_cast<ptrdiff_t>(i));
+    // CompactSomewhere() leaves everything that somebody lacks, so the peer
+    // has it already; only the leader has not heard of it.
+    const Index index = node(id).disk().durable().snapshot.position.index;
+    const DiskImage& theirs = node(peer).disk().durable();
+    const bool there = theirs.last() >= index;
+    if (!there) checker_.Fail("a snapshot is asked for although none is due");
+    ++result_.snapshots;
+    Note("snapshot", id.value(), peer.value(), index.value());
+    if (node(id).up()) {
+      const bool arrives = random_.Chance(2, 3);
+      node(id).core().SnapshotSent(peer, arrives ? index : Index(0));
     }
   }
 }
@@ -169,7 +197,7 @@ void SimCluster::RunNode(SimNode* n) {
   }
   for (const Envelope& e : out.send) network_.Send(e, now_);
   for (const raft::LogFetch& f : out.fetch) fetches_.emplace_back(n->id(), f);
-  CheckCommit(n);
+  CheckCommit(n, out.led);
   for (const Entry& entry : out.applied) {
     auto mine = proposed_.find({n->id(), entry.index});
     if (mine == proposed_.end()) continue;
@@ -194,12 +222,10 @@ void SimCluster::RunNode(SimNode* n) {
     ++result_.reads;
   }
   for (raft::ReadId id : out.failed_reads) reads_.erase(id);
-  if (!out.needs_snapshot.empty()) {
-    checker_.Fail("a snapshot is asked for although no log is short");
-  }
+  for (NodeId peer : out.needs_snapshot) snapshots_.emplace_back(n->id(), peer);
 }
 
-void SimCluster::CheckCommit(SimNode* n) {
+void SimCluster::CheckCommit(SimNode* n, bool led) {
   // Everything that the core holds committed, applied here or not.
   const Index commit = n->core().commit();
   const DiskImage& log = n->disk().written();
@@ -213,6 +239,12 @@ void SimCluster::CheckCommit(SimNode* n) {
       if (other->disk().durable().TermAt(i) == entry->term) ++copies;
     }
     checker_.OnCommit(n->id(), *entry, copies, nodes_.size());
+  }
+  if (led && commit > n->checked_commit &&
+      log.TermAt(commit) != n->core().term()) {
+    checker_.Fail(absl::StrCat("commit: ", n->id().value(),
+                               " counts copies of ", commit.value(),
+                               ", which is of an earlier term"));
   }
   n->checked_commit = std::max(n->checked_commit, commit);
   if (n->applied()) {
@@ -239,12 +271,16 @@ void SimCluster::Clients() {
       }
     }
   }
-  if (random_.Chance(profile_.read, 10000)) {
-    SimNode& n = AnyNode();
-    if (n.up() && n.core().IsLeader()) {
-      reads_[++next_read_] = acknowledged_;
-      n.core().ReadIndex(next_read_);
-    }
+  std::vector<SimNode*> leaders;
+  for (auto& n : nodes_) {
+    if (n->up() && n->core().IsLeader()) leaders.push_back(n.get());
+  }
+  // Two at a time are what reads have to survive.
+  const uint64_t chance =
+      leaders.size() > 1 ? 10 * profile_.read : profile_.read;
+  if (!leaders.empty() && random_.Chance(chance, 30000)) {
+    reads_[++next_read_] = acknowledged_;
+    leaders[random_.Below(leaders.size())]->core().ReadIndex(next_read_);
   }
 }
 
@@ -255,11 +291,10 @@ void SimCluster::CrashNode(SimNode* n) {
   ++result_.crashes;
   const size_t survivors = random_.Below(n->disk().pending() + 1);
   Note("crash", n->id().value(), survivors);
-  if (random_.Chance(1, 2)) {
-    // Reads and fetches of a dead process are never answered.
-  }
+  // Reads and fetches of a dead process are never answered.
   n->Crash(survivors);
   std::erase_if(fetches_, [&](const auto& f) { return f.first == n->id(); });
+  std::erase_if(snapshots_, [&](const auto& s) { return s.first == n->id(); });
   std::erase_if(proposed_,
                 [&](const auto& p) { return p.first.first == n->id(); });
   start_at_[n->id().value() - 1] = now_ + random_.Between(1, 300);
@@ -268,45 +303,53 @@ void SimCluster::CrashNode(SimNode* n) {
 void SimCluster::Partition() {
   network_.Heal();
   heal_at_ = now_ + random_.Between(20, 500);
-  const uint64_t kind = random_.Below(4);
+  const uint64_t kind = random_.Below(5);
   Note("partition", kind);
-  for (auto& a : nodes_) {
-    const bool left = random_.Chance(1, 2);
-    for (auto& b : nodes_) {
+  const SimNode* leader = Leader();
+  std::vector<bool> left;  // of the two sides
+  for (auto& n : nodes_) {
+    left.push_back(kind == 4 ? n.get() == leader : random_.Chance(1, 2));
+  }
+  for (size_t a = 0; a < nodes_.size(); ++a) {
+    for (size_t b = 0; b < nodes_.size(); ++b) {
       if (a == b) continue;
+      bool cut = false;
       switch (kind) {
-        case 0:  // two sides: decided by a's coin, both ways
-          if (left && b->id() > a->id()) {
-            network_.Cut(a->id(), b->id());
-            network_.Cut(b->id(), a->id());
-          }
+        case 0:  // two sides
+        case 4:  // the leader and the others
+          cut = left[a] != left[b];
           break;
         case 1:  // some hear nothing
-          if (left) network_.Cut(b->id(), a->id());
+          cut = left[b];
           break;
         case 2:  // some are heard by nobody
-          if (left) network_.Cut(a->id(), b->id());
+          cut = left[a];
           break;
         default:  // single links, one way
-          if (random_.Chance(1, 3)) network_.Cut(a->id(), b->id());
+          cut = random_.Chance(1, 3);
       }
+      if (cut) network_.Cut(nodes_[a]->id(), nodes_[b]->id());
     }
   }
 }
 
 void SimCluster::CompactSomewhere() {
-  // Nothing installs snapshots here, so no more is dropped than all have.
-  Index all = checker_.committed();
-  for (auto& n : nodes_) {
-    all = std::min(all, n->disk().durable().last());
-    for (Index i = n->disk().durable().snapshot.position.index + 1; i <= all;
-         ++i) {
-      // Durable, and the right entry: committed is not enough to know.
-      if (n->checked_commit < i) all = i - 1;
-    }
-  }
   SimNode& n = AnyNode();
   if (!n.up()) return;
+  // Nothing installs snapshots here, so no more is dropped than all have: the
+  // committed entry, durably. (A node may know an entry committed and still
+  // have an older one on disk that is being overwritten.)
+  Index all = n.core().applied();
+  for (auto& other : nodes_) {
+    for (Index i = n.disk().durable().snapshot.position.index + 1; i <= all;
+         ++i) {
+      const DiskImage& theirs = other->disk().durable();
+      if (i > theirs.snapshot.position.index &&
+          theirs.TermAt(i) != n.disk().written().TermAt(i)) {
+        all = i - 1;
+      }
+    }
+  }
   n.Flush();
   const Index at = std::min({all, n.flushed(), n.core().applied()});
   // The core's own idea of durable is what counts.

@@ -32,6 +32,10 @@ struct SimProfile {
   uint64_t read = 0;
   uint64_t compact = 0;
   bool lazy_apply = false;
+  // Off in some runs: leaders then stay without followers, and reads from such
+  // have to fail by themselves.
+  bool check_quorum = true;
+  bool pre_vote = true;
 };
 
 struct SimResult {
@@ -43,6 +47,7 @@ struct SimResult {
   uint64_t acknowledged = 0;
   uint64_t crashes = 0;
   uint64_t fetches = 0;
+  uint64_t snapshots = 0;
   std::string trace;  // when asked for
 };
 
@@ -67,9 +72,10 @@ class SimCluster {
   void CrashNode(SimNode* node);
   void Partition();
   void CompactSomewhere();
+  void AnswerSnapshots();
   void Clients();
   void RunNode(SimNode* node);
-  void CheckCommit(SimNode* node);
+  void CheckCommit(SimNode* node, bool led);
   void Calm();
   void CheckConverged();
   SimNode* Leader();
@@ -87,6 +93,7 @@ class SimCluster {
   std::vector<uint64_t> sync_at_;   // per node: when its oldest write is done
   uint64_t heal_at_ = 0;
   std::vector<std::pair<raft::NodeId, raft::LogFetch>> fetches_;
+  std::vector<std::pair<raft::NodeId, raft::NodeId>> snapshots_;  // from, to
 
   uint64_t next_command_ = 0;
   // Proposed at a node and not acknowledged yet.

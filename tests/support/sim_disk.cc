@@ -58,6 +58,16 @@ void SimDisk::Write(raft::Persist persist, std::vector<raft::Envelope> send) {
   pending_.push_back({std::move(persist), std::move(send)});
 }
 
+std::optional<Index> SimDisk::LowestPending() const {
+  std::optional<Index> lowest;
+  for (const Pending& write : pending_) {
+    if (write.persist.entries.empty()) continue;
+    const Index first = write.persist.entries.front().index;
+    lowest = lowest ? std::min(*lowest, first) : first;
+  }
+  return lowest;
+}
+
 SimDisk::Completion SimDisk::CompleteOldest() {
   Pending done = std::move(pending_.front());
   pending_.pop_front();

@@ -42,6 +42,8 @@ class SimDisk {
 
   void Write(raft::Persist persist, std::vector<raft::Envelope> send);
   size_t pending() const { return pending_.size(); }
+  // The lowest index that a pending write touches, if any does.
+  std::optional<raft::Index> LowestPending() const;
   // The oldest pending write becomes durable.
   Completion CompleteOldest();
   // The oldest writes became durable without anyone hearing of it; the others

@@ -52,11 +52,22 @@ void SimNode::CheckSend(const Envelope& envelope) {
   }
 }
 
+// What the core takes for durable is on disk, and no write that is under way
+// goes over it.
+void SimNode::CheckDurable() {
+  const raft::Index durable = core_->Status().durable;
+  const std::optional<raft::Index> lowest = disk_.LowestPending();
+  if (durable > disk_.durable().last() || (lowest && *lowest <= durable)) {
+    checker_->Fail(absl::StrCat("durability: ", id().value(), " takes ",
+                                durable.value(), " for durable"));
+  }
+}
+
 SimNode::Output SimNode::Turn(bool lazy) {
   raft::Ready ready = core_->TakeReady();
   Output out;
-  const bool still_leads = led_ && led_term_ == core_->term();
-  checker_->OnWrite(id(), still_leads, disk_.written(), ready.persist.entries);
+  out.led = led_ && core_->IsLeader() && led_term_ == core_->term();
+  checker_->OnWrite(id(), out.led, disk_.written(), ready.persist.entries);
   out.wrote = !ready.persist.empty() || !ready.send_after_persist.empty();
   if (out.wrote) {
     disk_.Write(std::move(ready.persist), std::move(ready.send_after_persist));
@@ -86,6 +97,7 @@ std::vector<Envelope> SimNode::CompleteWrite() {
   SimDisk::Completion done = disk_.CompleteOldest();
   for (const Envelope& envelope : done.send) CheckSend(envelope);
   core_->Persisted(done.position);
+  CheckDurable();
   return std::move(done.send);
 }
 

@@ -27,6 +27,7 @@ class SimNode {
     std::vector<raft::LogFetch> fetch;
     std::vector<raft::NodeId> needs_snapshot;
     bool wrote = false;
+    bool led = false;  // all through the turn, in one term
   };
 
   // All pointers outlive the node. Starts at once.
@@ -63,6 +64,7 @@ class SimNode {
     uint64_t digest = 0;
   };
   void CheckSend(const raft::Envelope& envelope);
+  void CheckDurable();
 
   const raft::Options options_;
   raft::Random* const random_;

@@ -1,0 +1,301 @@
+#include "client/command/status_model.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/command/text.h"
+
+namespace kv739::command {
+namespace {
+
+// Looks up answers by node id for the time of one BuildView.
+class Index {
+ public:
+  explicit Index(const ClusterAnswers& answers) {
+    for (const ServerAnswer& answer : answers.servers) {
+      by_address_[answer.address] = &answer;
+    }
+    if (!answers.map.has_value()) return;
+    for (const v1::Node& node : answers.map->nodes()) {
+      nodes_[node.id()] = &node;
+      const auto found = by_address_.find(node.address());
+      if (found != by_address_.end()) by_node_[node.id()] = found->second;
+    }
+  }
+  const ServerAnswer* Answer(uint64_t node) const {
+    const auto found = by_node_.find(node);
+    return found == by_node_.end() ? nullptr : found->second;
+  }
+  std::string Address(uint64_t node) const {
+    const auto found = nodes_.find(node);
+    return found == nodes_.end() ? absl::StrFormat("node %016x", node)
+                                 : found->second->address();
+  }
+
+ private:
+  std::map<std::string, const ServerAnswer*> by_address_;
+  std::map<uint64_t, const v1::Node*> nodes_;
+  std::map<uint64_t, const ServerAnswer*> by_node_;
+};
+
+const v1::ReplicaStatus* FindReplica(const ServerAnswer* answer,
+                                     uint64_t group) {
+  if (answer == nullptr || !answer->status.ok()) return nullptr;
+  for (const v1::ReplicaStatus& replica : answer->response.replicas()) {
+    if (replica.group() == group) return &replica;
+  }
+  return nullptr;
+}
+
+std::string RoleName(v1::Role role) {
+  switch (role) {
+    case v1::LEADER:
+      return "leader";
+    case v1::CANDIDATE:
+      return "candidate";
+    default:
+      return "follower";
+  }
+}
+
+MemberView BuildMember(const Index& index, uint64_t group, uint64_t node) {
+  MemberView member;
+  member.server = index.Address(node);
+  const ServerAnswer* answer = index.Answer(node);
+  member.reachable = answer != nullptr && answer->status.ok();
+  if (!member.reachable) {
+    member.state = "unreachable";
+    member.reason = answer == nullptr ? "not in the map"
+                                      : std::string(answer->status.message());
+    return member;
+  }
+  const v1::ReplicaStatus* replica = FindReplica(answer, group);
+  if (replica == nullptr) {
+    member.state = "missing";
+    return member;
+  }
+  member.state = RoleName(replica->role());
+  member.term = replica->term();
+  member.commit = replica->commit();
+  member.applied = replica->applied();
+  member.last_index = replica->last_index();
+  return member;
+}
+
+// The replica that leads: of those that say so, the one of the highest term;
+// a lower one was cut off and has not noticed yet.
+const v1::ReplicaStatus* FindLeader(const Index& index, const v1::Group& group,
+                                    uint64_t* node) {
+  const v1::ReplicaStatus* leader = nullptr;
+  for (const uint64_t member : group.members()) {
+    const v1::ReplicaStatus* replica =
+        FindReplica(index.Answer(member), group.id());
+    if (replica != nullptr && replica->role() == v1::LEADER &&
+        (leader == nullptr || replica->term() > leader->term())) {
+      leader = replica;
+      *node = member;
+    }
+  }
+  return leader;
+}
+
+void AddLeadersKnowledge(const Index& index, const v1::ReplicaStatus& leader,
+                         uint64_t leader_node, GroupView* view,
+                         std::vector<std::string>* problems) {
+  view->leader = index.Address(leader_node);
+  view->term = leader.term();
+  view->commit = leader.commit();
+  view->applied = leader.applied();
+  view->log_bytes = leader.log_bytes();
+  if (leader.last_index() + 1 > leader.first_index()) {
+    view->log_entries = leader.last_index() + 1 - leader.first_index();
+  }
+  std::map<std::string, const v1::PeerStatus*> peers;
+  for (const v1::PeerStatus& peer : leader.peers()) {
+    peers[index.Address(peer.node())] = &peer;
+  }
+  int alive = 0;
+  for (MemberView& member : view->members) {
+    if (member.server == view->leader) {
+      member.lag = 0;
+      ++alive;
+      continue;
+    }
+    if (member.state == "leader") member.state = "deposed leader";
+    const auto peer = peers.find(member.server);
+    if (peer == peers.end()) continue;
+    const uint64_t last = leader.last_index();
+    member.lag = last - std::min(last, peer->second->match());
+    if (!member.reachable) continue;
+    if (peer->second->active()) {
+      ++alive;
+    } else {
+      problems->push_back(absl::StrCat("the leader of group ", view->id,
+                                       " does not hear ", member.server));
+    }
+  }
+  const int majority = static_cast<int>(view->members.size()) / 2 + 1;
+  view->can_lose = std::max(0, alive - majority);
+}
+
+GroupView BuildGroup(const Index& index, const v1::Group& group,
+                     std::vector<std::string>* problems) {
+  GroupView view;
+  view.id = group.id();
+  int answering = 0;
+  for (const uint64_t node : group.members()) {
+    view.members.push_back(BuildMember(index, group.id(), node));
+    const MemberView& member = view.members.back();
+    answering += member.reachable;
+    view.term = std::max(view.term, member.term);
+    view.commit = std::max(view.commit, member.commit);
+    view.applied = std::max(view.applied, member.applied);
+    if (member.state == "missing") {
+      problems->push_back(
+          absl::StrCat(member.server, " has no replica of group ", view.id));
+    }
+  }
+  uint64_t leader_node = 0;
+  const v1::ReplicaStatus* leader = FindLeader(index, group, &leader_node);
+  if (leader != nullptr) {
+    AddLeadersKnowledge(index, *leader, leader_node, &view, problems);
+  } else {
+    problems->push_back(absl::StrCat("group ", view.id, " has no leader, ",
+                                     answering, " of ",
+                                     Count(view.members.size(), "member"),
+                                     answering == 1 ? " answers" : " answer"));
+  }
+  return view;
+}
+
+std::string MetricsUrl(const std::string& address, uint32_t port) {
+  const size_t colon = address.rfind(':');
+  return absl::StrCat("http://", address.substr(0, colon), ":", port,
+                      "/metrics");
+}
+
+ServerView BuildServer(const ServerAnswer& answer) {
+  ServerView view;
+  view.address = answer.address;
+  view.reachable = answer.status.ok();
+  if (!view.reachable) {
+    view.reason = std::string(answer.status.message());
+    return view;
+  }
+  const v1::GetStatusResponse& said = answer.response;
+  view.id = said.node();
+  view.version = said.version();
+  if (!said.git_revision().empty()) {
+    absl::StrAppend(&view.version, " (", said.git_revision(), ")");
+  }
+  view.pid = said.pid();
+  view.uptime_seconds = said.uptime_seconds();
+  view.map_epoch = said.map_epoch();
+  view.healthy = said.healthy();
+  view.stopping = said.stopping();
+  return view;
+}
+
+void AddServers(const ClusterAnswers& answers, const kv::ClusterFile& file,
+                ClusterView* view) {
+  std::map<std::string, uint32_t> metrics;
+  for (const kv::ServerLine& line : file.servers) {
+    metrics[line.address.ToString()] = line.metrics_port;
+  }
+  std::map<std::string, uint64_t> mapped;
+  std::set<uint64_t> busy;
+  if (answers.map.has_value()) {
+    for (const v1::Node& node : answers.map->nodes()) {
+      mapped[node.address()] = node.id();
+      if (node.metrics_port() != 0) {
+        metrics[node.address()] = node.metrics_port();
+      }
+    }
+    for (const v1::Group& group : answers.map->groups()) {
+      busy.insert(group.members().begin(), group.members().end());
+    }
+  }
+  for (const ServerAnswer& answer : answers.servers) {
+    ServerView server = BuildServer(answer);
+    if (const auto found = mapped.find(answer.address); found != mapped.end()) {
+      server.id = found->second;
+      server.spare = !busy.contains(server.id);
+    }
+    if (const auto port = metrics.find(answer.address);
+        port != metrics.end() && port->second != 0) {
+      server.metrics_url = MetricsUrl(answer.address, port->second);
+    }
+    view->servers.push_back(std::move(server));
+  }
+}
+
+void AddServerProblems(const ClusterAnswers& answers, ClusterView* view) {
+  for (size_t i = 0; i < view->servers.size(); ++i) {
+    const ServerView& server = view->servers[i];
+    std::string what;
+    if (!server.reachable) {
+      what = absl::StrCat(" is unreachable: ", server.reason);
+    } else if (answers.servers[i].response.cluster_id() != view->cluster_id) {
+      what = absl::StrFormat(" belongs to another cluster, %016x",
+                             answers.servers[i].response.cluster_id());
+    } else if (server.stopping) {
+      what = " is stopping";
+    } else if (!server.healthy) {
+      what = " says that it is not healthy";
+    }
+    if (!what.empty()) view->problems.push_back(server.address + what);
+  }
+}
+
+}  // namespace
+
+const GroupView* ClusterView::FindGroup(uint64_t id) const {
+  for (const GroupView& group : groups) {
+    if (group.id == id) return &group;
+  }
+  return nullptr;
+}
+
+bool ClusterView::AllGroupsLed() const {
+  return !groups.empty() &&
+         std::all_of(groups.begin(), groups.end(), [](const GroupView& group) {
+           return !group.leader.empty();
+         });
+}
+
+ClusterView BuildView(const ClusterAnswers& answers,
+                      const kv::ClusterFile& file) {
+  ClusterView view;
+  const bool answered =
+      std::any_of(answers.servers.begin(), answers.servers.end(),
+                  [](const ServerAnswer& a) { return a.status.ok(); });
+  AddServers(answers, file, &view);
+  if (answers.map.has_value()) {
+    view.cluster_id = answers.map->cluster_id();
+    view.epoch = answers.map->epoch();
+    AddServerProblems(answers, &view);
+    const Index index(answers);
+    std::map<uint64_t, uint32_t> slots;
+    for (const v1::SlotRange& range : answers.map->slots()) {
+      slots[range.group()] += range.last() - range.first() + 1;
+    }
+    for (const v1::Group& group : answers.map->groups()) {
+      view.groups.push_back(BuildGroup(index, group, &view.problems));
+      view.groups.back().slots = slots[group.id()];
+    }
+  } else if (answered) {
+    view.problems.push_back("no server knows the cluster map");
+  } else {
+    view.problems.push_back(absl::StrCat(
+        "none of ", Count(answers.servers.size(), "server"), " answers"));
+  }
+  view.verdict = !answered               ? Verdict::kUnreachable
+                 : view.problems.empty() ? Verdict::kOk
+                                         : Verdict::kDegraded;
+  return view;
+}
+
+}  // namespace kv739::command

@@ -1,0 +1,234 @@
+#include "client/command/status_view.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "client/command/table.h"
+#include "client/command/text.h"
+
+namespace kv739::command {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Align = Table::Align;
+
+std::string Id(uint64_t id) { return absl::StrFormat("%016x", id); }
+
+std::string VerdictName(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kOk:
+      return "ok";
+    case Verdict::kDegraded:
+      return "degraded";
+    case Verdict::kUnreachable:
+      return "unreachable";
+  }
+  return "";
+}
+
+// What the cluster can still stand, in the words of the verdict line.
+std::string Margin(const ClusterView& view) {
+  int least = view.groups.empty() ? 0 : view.groups.front().can_lose;
+  for (const GroupView& group : view.groups) {
+    least = std::min(least, group.can_lose);
+  }
+  return absl::StrCat("every group can lose ", Count(least, "server"));
+}
+
+std::string VerdictLine(const ClusterView& view, bool use_color) {
+  if (view.verdict == Verdict::kUnreachable) {
+    return Paint("UNREACHABLE", Color::kRed, use_color) + ": " +
+           absl::StrJoin(view.problems, "; ");
+  }
+  const auto spares =
+      std::count_if(view.servers.begin(), view.servers.end(),
+                    [](const ServerView& server) { return server.spare; });
+  std::string line = absl::StrCat(
+      "cluster ", Id(view.cluster_id), " · epoch ", view.epoch, " · ",
+      Count(view.servers.size(), "server"), " · ",
+      Count(view.groups.size(), "group"),
+      spares == 0 ? "" : absl::StrCat(", ", Count(spares, "spare")), " · ");
+  if (view.verdict == Verdict::kOk) {
+    return absl::StrCat(line, Paint("OK", Color::kGreen, use_color), ": ",
+                        Margin(view));
+  }
+  return absl::StrCat(line, Paint("DEGRADED", Color::kRed, use_color), ": ",
+                      absl::StrJoin(view.problems, "; "));
+}
+
+std::string GroupsText(const ClusterView& view, bool use_color) {
+  Table table({{"GROUP", Align::kRight},
+               {"LEADER"},
+               {"TERM", Align::kRight},
+               {"COMMIT", Align::kRight},
+               {"APPLIED", Align::kRight},
+               {"LOG", Align::kRight},
+               {"LOG SIZE", Align::kRight},
+               {"SLOTS", Align::kRight},
+               {"CAN LOSE", Align::kRight}});
+  for (const GroupView& group : view.groups) {
+    const bool led = !group.leader.empty();
+    table.Add({absl::StrCat(group.id), led ? group.leader : "none",
+               absl::StrCat(group.term), absl::StrCat(group.commit),
+               absl::StrCat(group.applied),
+               led ? absl::StrCat(group.log_entries) : "-",
+               led ? Bytes(group.log_bytes) : "-", absl::StrCat(group.slots),
+               absl::StrCat(group.can_lose)},
+              led ? Color::kNone : Color::kRed);
+  }
+  return table.Format(use_color);
+}
+
+std::string MembersText(const ClusterView& view, bool use_color) {
+  Table table({{"GROUP", Align::kRight},
+               {"MEMBER"},
+               {"STATE"},
+               {"TERM", Align::kRight},
+               {"COMMIT", Align::kRight},
+               {"APPLIED", Align::kRight},
+               {"LAG", Align::kRight},
+               {"NOTE"}});
+  for (const GroupView& group : view.groups) {
+    for (const MemberView& member : group.members) {
+      const bool known = member.reachable && member.state != "missing";
+      const auto number = [known](uint64_t n) {
+        return known ? absl::StrCat(n) : std::string("-");
+      };
+      table.Add(
+          {absl::StrCat(group.id), member.server, member.state,
+           number(member.term), number(member.commit), number(member.applied),
+           member.lag.has_value() ? absl::StrCat(*member.lag) : "-",
+           member.reason},
+          known ? Color::kNone : Color::kRed);
+    }
+  }
+  return table.Format(use_color);
+}
+
+Json MemberJson(const MemberView& member) {
+  Json json = {{"server", member.server}, {"reachable", member.reachable}};
+  if (!member.reason.empty()) json["reason"] = member.reason;
+  json["state"] = member.state;
+  if (member.reachable && member.state != "missing") {
+    json["term"] = member.term;
+    json["commit"] = member.commit;
+    json["applied"] = member.applied;
+    json["last_index"] = member.last_index;
+  }
+  json["lag"] = member.lag.has_value() ? Json(*member.lag) : Json(nullptr);
+  return json;
+}
+
+Json GroupJson(const GroupView& group) {
+  Json json = {
+      {"id", group.id},
+      {"leader", group.leader.empty() ? Json(nullptr) : Json(group.leader)},
+      {"term", group.term},
+      {"commit", group.commit},
+      {"applied", group.applied},
+      {"log_entries", group.log_entries},
+      {"log_bytes", group.log_bytes},
+      {"slots", group.slots},
+      {"can_lose", group.can_lose},
+      {"members", Json::array()}};
+  for (const MemberView& member : group.members) {
+    json["members"].push_back(MemberJson(member));
+  }
+  return json;
+}
+
+std::string StateOf(const ServerView& server) {
+  if (!server.reachable) return "unreachable";
+  if (server.stopping) return "stopping";
+  if (!server.healthy) return "unhealthy";
+  return server.spare ? "spare" : "up";
+}
+
+}  // namespace
+
+std::string StatusText(const ClusterView& view, bool use_color) {
+  std::string text = VerdictLine(view, use_color) + "\n";
+  if (!view.groups.empty()) {
+    absl::StrAppend(&text, "\n", GroupsText(view, use_color), "\n",
+                    MembersText(view, use_color));
+  }
+  const bool someone_apart =
+      std::any_of(view.servers.begin(), view.servers.end(),
+                  [](const ServerView& s) { return s.spare || !s.reachable; });
+  if (view.groups.empty() || someone_apart) {
+    absl::StrAppend(&text, "\n", ServersText(view, use_color));
+  }
+  return text;
+}
+
+Json StatusJson(const ClusterView& view) {
+  Json json = {
+      {"verdict", VerdictName(view.verdict)}, {"problems", view.problems},
+      {"cluster_id", Id(view.cluster_id)},    {"epoch", view.epoch},
+      {"servers", ServersJson(view)},         {"groups", Json::array()}};
+  for (const GroupView& group : view.groups) {
+    json["groups"].push_back(GroupJson(group));
+  }
+  return json;
+}
+
+ExitCode StatusExit(const ClusterView& view) {
+  switch (view.verdict) {
+    case Verdict::kOk:
+      return kOk;
+    case Verdict::kDegraded:
+      return kDegraded;
+    case Verdict::kUnreachable:
+      return kUnreachable;
+  }
+  return kUnreachable;
+}
+
+std::string ServersText(const ClusterView& view, bool use_color) {
+  Table table({{"SERVER"},
+               {"STATE"},
+               {"VERSION"},
+               {"PID", Align::kRight},
+               {"UPTIME", Align::kRight},
+               {"METRICS"},
+               {"NOTE"}});
+  for (const ServerView& server : view.servers) {
+    const bool up = server.reachable;
+    table.Add({server.address, StateOf(server), up ? server.version : "-",
+               up ? absl::StrCat(server.pid) : "-",
+               up ? absl::FormatDuration(absl::Trunc(
+                        absl::Seconds(server.uptime_seconds), absl::Seconds(1)))
+                  : "-",
+               server.metrics_url, server.reason},
+              up ? Color::kNone : Color::kRed);
+  }
+  return table.Format(use_color);
+}
+
+Json ServersJson(const ClusterView& view) {
+  Json json = Json::array();
+  for (const ServerView& server : view.servers) {
+    Json row = {{"server", server.address},
+                {"id", server.id == 0 ? Json(nullptr) : Json(Id(server.id))},
+                {"reachable", server.reachable}};
+    if (!server.reason.empty()) row["reason"] = server.reason;
+    row["state"] = StateOf(server);
+    row["spare"] = server.spare;
+    row["metrics"] = server.metrics_url;
+    if (server.reachable) {
+      row["version"] = server.version;
+      row["pid"] = server.pid;
+      row["uptime_seconds"] = server.uptime_seconds;
+      row["map_epoch"] = server.map_epoch;
+      row["healthy"] = server.healthy;
+      row["stopping"] = server.stopping;
+    }
+    json.push_back(std::move(row));
+  }
+  return json;
+}
+
+}  // namespace kv739::command

@@ -1,0 +1,55 @@
+// The verbs. Each runs to its end and returns an exit code; arguments are
+// already checked for form.
+#ifndef KV739_CLIENT_COMMAND_VERBS_H_
+#define KV739_CLIENT_COMMAND_VERBS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "client/command/context.h"
+
+namespace kv739::command {
+
+// ---- data_verbs.cc ----
+
+struct GetArguments {
+  std::string key;
+  bool raw = false;      // no newline behind the value
+  bool verbose = false;  // the version on err
+};
+int Get(Context& context, const GetArguments& arguments);
+int Put(Context& context, const std::string& key, const std::string& value);
+int Delete(Context& context, const std::string& key);
+int Append(Context& context, const std::string& key, const std::string& value);
+int CompareAndSwap(Context& context, const std::string& key, uint64_t expected,
+                   const std::string& value);
+// Of a lib739kv error code.
+ExitCode ExitOf(int code);
+
+// ---- cluster_verbs.cc ----
+
+int Status(Context& context, bool wait);
+int ServerList(Context& context);
+int ServerDie(Context& context, const std::string& address, bool now);
+int LeaderMove(Context& context, uint64_t group, const std::string& target);
+// Without a key: slots by group.
+int Ring(Context& context, const std::optional<std::string>& key);
+
+// ---- ping.cc ----
+
+struct PingArguments {
+  std::string address;  // empty: every server of the cluster file in turn
+  bool continuous = false;
+  int64_t requests = 0;  // 0: one round when single, no end when continuous
+  std::string delay = "1s";
+};
+int Ping(Context& context, const PingArguments& arguments);
+
+// ---- shell.cc ----
+
+int Shell(Context& context);
+
+}  // namespace kv739::command
+
+#endif  // KV739_CLIENT_COMMAND_VERBS_H_

@@ -1,0 +1,62 @@
+#include "server/peer_link.h"
+
+#include <utility>
+
+#include "server/peer_stream.h"
+
+namespace kv739::server {
+
+PeerLink::PeerLink(raft::NodeId id, std::string address)
+    : id_(id), address_(std::move(address)) {}
+
+PeerLink::~PeerLink() = default;
+
+void PeerLink::Send(std::vector<GroupMessage> messages) {
+  std::shared_ptr<PeerStream> stream;
+  {
+    absl::MutexLock lock(&mutex_);
+    stream = stream_;
+  }
+  if (stream == nullptr) {
+    dropped_messages += messages.size();
+    return;
+  }
+  stream->Send(std::move(messages));
+}
+
+PeerState PeerLink::State() const {
+  PeerState state;
+  state.id = id_;
+  state.address = address_;
+  {
+    absl::MutexLock lock(&mutex_);
+    state.connected = stream_ != nullptr;
+  }
+  state.queue_bytes = queue_bytes.load();
+  state.sent_messages = sent_messages.load();
+  state.sent_bytes = sent_bytes.load();
+  state.sent_batches = sent_batches.load();
+  state.received_messages = received_messages.load();
+  state.received_bytes = received_bytes.load();
+  state.dropped_messages = dropped_messages.load();
+  state.malformed_messages = malformed_messages.load();
+  state.connects = connects.load();
+  state.refused = refused.load();
+  return state;
+}
+
+std::shared_ptr<PeerStream> PeerLink::Attach(
+    std::shared_ptr<PeerStream> stream) {
+  ++connects;
+  absl::MutexLock lock(&mutex_);
+  stream_.swap(stream);
+  return stream;
+}
+
+void PeerLink::Detach(const PeerStream* stream) {
+  std::shared_ptr<PeerStream> old;  // freed without the lock
+  absl::MutexLock lock(&mutex_);
+  if (stream_.get() == stream) old = std::move(stream_);
+}
+
+}  // namespace kv739::server

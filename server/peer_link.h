@@ -1,0 +1,79 @@
+// The connection to one peer, as it is now or being made again.
+//
+// A link lives as long as the transport and carries the counts; a stream
+// (PeerStream) lives as long as one gRPC call. The node with the smaller id
+// opens the stream, the other one accepts it; both send on it.
+#ifndef KV739_SERVER_PEER_LINK_H_
+#define KV739_SERVER_PEER_LINK_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "raft/types.h"
+#include "server/transport.h"
+
+namespace kv739::server {
+
+class PeerStream;
+
+// A copy of a link's counts, for metrics. All counts rise from the start of
+// the process.
+struct PeerState {
+  raft::NodeId id;
+  std::string address;
+  bool connected = false;  // both sides have checked each other
+  uint64_t queue_bytes = 0;
+  uint64_t sent_messages = 0;
+  uint64_t sent_bytes = 0;
+  uint64_t sent_batches = 0;
+  uint64_t received_messages = 0;
+  uint64_t received_bytes = 0;
+  uint64_t dropped_messages = 0;    // no connection, or the queue was full
+  uint64_t malformed_messages = 0;  // received, made no sense
+  uint64_t connects = 0;            // streams that came up
+  uint64_t refused = 0;             // streams with a wrong identity
+};
+
+class PeerLink {
+ public:
+  PeerLink(raft::NodeId id, std::string address);
+  ~PeerLink();
+
+  raft::NodeId id() const { return id_; }
+  const std::string& address() const { return address_; }
+
+  // Any thread.
+  void Send(std::vector<GroupMessage> messages);
+  PeerState State() const;
+
+  // Loop thread. The new stream takes the place of the older one, which the
+  // caller ends.
+  std::shared_ptr<PeerStream> Attach(std::shared_ptr<PeerStream> stream);
+  // Does nothing when another stream has taken its place.
+  void Detach(const PeerStream* stream);
+
+  std::atomic<uint64_t> queue_bytes{0};
+  std::atomic<uint64_t> sent_messages{0};
+  std::atomic<uint64_t> sent_bytes{0};
+  std::atomic<uint64_t> sent_batches{0};
+  std::atomic<uint64_t> received_messages{0};
+  std::atomic<uint64_t> received_bytes{0};
+  std::atomic<uint64_t> dropped_messages{0};
+  std::atomic<uint64_t> malformed_messages{0};
+  std::atomic<uint64_t> connects{0};
+  std::atomic<uint64_t> refused{0};
+
+ private:
+  const raft::NodeId id_;
+  const std::string address_;
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<PeerStream> stream_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_PEER_LINK_H_

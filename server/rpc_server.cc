@@ -1,0 +1,189 @@
+#include "server/rpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/server_builder.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/credentials.h"
+#include "server/listen_address.h"
+
+namespace kv739::server {
+namespace {
+
+constexpr char kKeyValueName[] = "kv739.v1.KeyValue";
+// Serve as long as the process does.
+constexpr const char* kOtherNames[] = {"kv739.v1.Cluster", "kv739.v1.Admin",
+                                       "raft.v1.Raft"};
+
+void SetArguments(const RpcServerOptions& options,
+                  grpc::ServerBuilder* builder) {
+  // Otherwise two servers would share a port and each get half of the calls.
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 3'000);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // Peers and clients ping every 10 s; less than half of that is abuse.
+  builder->AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 4'000);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                              options.max_connection_calls);
+  builder->SetMaxReceiveMessageSize(options.max_receive_bytes);
+  builder->SetMaxSendMessageSize(-1);
+  // Reflection is the only user of threads; beside a polled queue they wait
+  // and do not poll.
+  builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
+}
+
+// Those of the map, and whether this node talks to them of its own accord.
+std::vector<GrpcTransport::Peer> PeersOf(const kv::ClusterMap& map,
+                                         raft::NodeId self) {
+  std::vector<GrpcTransport::Peer> peers;
+  for (const kv::NodeInfo& node : map.nodes) {
+    if (node.id == self) continue;
+    const bool shares_group = std::any_of(
+        map.groups.begin(), map.groups.end(), [&](const kv::GroupInfo& group) {
+          auto has = [&](raft::NodeId id) {
+            return std::find(group.members.begin(), group.members.end(), id) !=
+                   group.members.end();
+          };
+          return has(self) && has(node.id);
+        });
+    peers.push_back({node.id, node.address.ToString(), shares_group});
+  }
+  return peers;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Create(
+    RpcServerOptions options) {
+  if (options.address.empty()) options.address = options.listen;
+  if (!options.admin.exit_now) options.admin.exit_now = [] { _exit(1); };
+  if (!options.admin.stop) options.admin.stop = [] {};
+  std::unique_ptr<RpcServer> server(new RpcServer(std::move(options)));
+  if (absl::Status status = server->Listen(); !status.ok()) return status;
+  return server;
+}
+
+RpcServer::RpcServer(RpcServerOptions options) : options_(std::move(options)) {}
+
+absl::Status RpcServer::Listen() {
+  absl::StatusOr<std::vector<std::string>> addresses =
+      ResolveListenAddress(options_.listen);
+  if (!addresses.ok()) return addresses.status();
+  if (options_.reflection) {
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  }
+  grpc::ServerBuilder builder;
+  SetArguments(options_, &builder);
+  std::vector<int> ports(addresses->size(), 0);
+  for (size_t i = 0; i < ports.size(); ++i) {
+    builder.AddListeningPort((*addresses)[i], MakeServerCredentials(),
+                             &ports[i]);
+  }
+  loop_ =
+      std::make_unique<RpcLoop>(builder.AddCompletionQueue(),
+                                std::make_shared<RpcShared>(), options_.clock);
+  key_value_ =
+      std::make_unique<KeyValueService>(loop_.get(), options_.key_value);
+  cluster_ = std::make_unique<ClusterService>(
+      loop_.get(), ClusterService::Node{
+                       options_.transport.cluster_id, options_.transport.self,
+                       options_.address, [this] { return healthy_; }});
+  admin_ = std::make_unique<AdminService>(loop_.get(), options_.admin);
+  health_ = std::make_unique<HealthService>(loop_.get());
+  transport_ = std::make_unique<GrpcTransport>(loop_.get(), options_.transport);
+  builder.RegisterService(key_value_->service());
+  builder.RegisterService(cluster_->service());
+  builder.RegisterService(admin_->service());
+  builder.RegisterService(health_->service());
+  builder.RegisterService(transport_->service());
+  server_ = builder.BuildAndStart();
+  const bool all_bound =
+      std::find(ports.begin(), ports.end(), 0) == ports.end();
+  if (server_ == nullptr || !all_bound) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "cannot listen on ", options_.listen, ": the port was taken just now"));
+  }
+  port_ = ports.front();
+  return absl::OkStatus();
+}
+
+RpcServer::~RpcServer() { Shutdown(absl::Now()); }
+
+void RpcServer::Start(RequestHandler* handler) {
+  handler_ = handler;
+  const std::shared_ptr<const kv::ClusterMap> map = handler->map();
+  loop_->shared()->map_epoch.store(map->epoch);
+  for (const char* name : kOtherNames) health_->SetStatus(name, true);
+  UpdateHealth();
+  key_value_->Start();
+  cluster_->Start();
+  admin_->Start();
+  health_->Start();
+  // The streams find no handler before the loop runs, and need none.
+  transport_->Start(PeersOf(*map, options_.transport.self));
+  loop_->Start(handler, options_.tick_ms, [this] { OnTick(); });
+}
+
+void RpcServer::OnTick() {
+  if (++ticks_ % kHealthTicks != 0 && !draining_.load()) return;
+  UpdateHealth();
+  loop_->shared()->map_epoch.store(handler_->map()->epoch);
+}
+
+void RpcServer::UpdateHealth() {
+  healthy_ = !draining_.load() && handler_->AllGroupsHaveLeader();
+  health_->SetStatus(kKeyValueName, healthy_);
+  // The server as a whole is there for keys and values.
+  health_->SetStatus("", healthy_);
+}
+
+void RpcServer::Shutdown(absl::Time deadline) {
+  if (stopped_ || loop_ == nullptr) return;
+  stopped_ = true;
+  const std::shared_ptr<RpcShared> shared = loop_->shared();
+  if (handler_ != nullptr) {
+    draining_.store(true);
+    shared->stopping.store(true);
+    loop_->Post([this] {
+      UpdateHealth();
+      key_value_->BeginStop();
+      health_->BeginStop();
+    });
+    shared->WaitForCalls(deadline);
+    // Only now: writes under way needed the peers.
+    loop_->Post([this] { transport_->BeginStop(); });
+  }
+  if (server_ != nullptr) {
+    const gpr_timespec until =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_millis(absl::ToInt64Milliseconds(kGoodbye),
+                                          GPR_TIMESPAN));
+    server_->Shutdown(until);
+  }
+  loop_->Shutdown();
+  if (key_value_ != nullptr) {
+    key_value_->Release();
+    cluster_->Release();
+    admin_->Release();
+    health_->Release();
+    transport_->Release();
+  }
+  server_.reset();
+  // Kept: transport_ for those who still send, loop_ for its events' sake.
+  handler_ = nullptr;
+  key_value_.reset();
+  cluster_.reset();
+  admin_.reset();
+  health_.reset();
+}
+
+}  // namespace kv739::server

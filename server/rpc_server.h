@@ -1,0 +1,114 @@
+// Everything gRPC of a node: the port, the thread that serves it, all
+// services and the streams to the peers.
+//
+//   Create()     binds the port; nothing is served yet
+//   transport()  for the handler, which is made next
+//   Start()      serves, ticks, connects to the peers
+//   Shutdown()   ends in order
+//
+// The handler must outlive Shutdown(); its answers may come after it and even
+// after the server is gone. One thread calls these methods.
+#ifndef KV739_SERVER_RPC_SERVER_H_
+#define KV739_SERVER_RPC_SERVER_H_
+
+#include <grpcpp/server.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/admin_service.h"
+#include "server/cluster_service.h"
+#include "server/grpc_transport.h"
+#include "server/health.h"
+#include "server/key_value_service.h"
+#include "server/request_handler.h"
+#include "server/rpc_loop.h"
+
+namespace kv739::server {
+
+struct RpcServerOptions {
+  std::string listen;   // host:port to bind; port 0: any
+  std::string address;  // what status calls this node; empty: `listen`
+  uint32_t tick_ms = 20;
+  // One message from a client or a peer. A larger one fails its call with
+  // RESOURCE_EXHAUSTED. Streams of clients send up to 16 MiB, peers up to
+  // PeerStream::kMaxBatchBytes + kMaxMessageBytes.
+  int max_receive_bytes = (16 << 20) + (1 << 20);
+  // Per connection; the others wait in their client.
+  int max_connection_calls = 4096;
+  bool reflection = true;
+  KeyValueLimits key_value;
+  AdminService::Rules admin;
+  GrpcTransport::Options transport;  // names cluster and node, too
+  Clock* clock = Clock::Real();
+};
+
+class RpcServer {
+ public:
+  // FAILED_PRECONDITION "port N in use"; INVALID_ARGUMENT for no host:port.
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Create(
+      RpcServerOptions options);
+  // Shuts down at once if that was not done.
+  ~RpcServer();
+  RpcServer(const RpcServer&) = delete;
+  RpcServer& operator=(const RpcServer&) = delete;
+
+  int port() const { return port_; }
+  // Drops everything until Start().
+  Transport* transport() { return transport_.get(); }
+
+  // Connects to the peers that share a group with this node in the handler's
+  // map; any other node of the map may connect to this one.
+  void Start(RequestHandler* handler);
+
+  // Health says NOT_SERVING from now on; the rest goes on. Any thread.
+  void BeginStop() { draining_.store(true); }
+  // Refuses new calls, waits for those under way until the deadline, cancels
+  // the rest, ends the peers' streams and joins the thread.
+  void Shutdown(absl::Time deadline);
+
+  // Any thread, while the server lives.
+  std::vector<PeerState> Peers() const { return transport_->States(); }
+  std::array<uint64_t, kRefusalReasons> Refusals() const {
+    return transport_->refusals();
+  }
+
+ private:
+  // Ticks between two looks at what health shall say.
+  static constexpr int kHealthTicks = 5;
+  // How long the connections get to end in order once all calls have.
+  static constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
+
+  explicit RpcServer(RpcServerOptions options);
+  absl::Status Listen();
+  void OnTick();
+  void UpdateHealth();
+
+  RpcServerOptions options_;
+  std::atomic<bool> draining_{false};
+  RequestHandler* handler_ = nullptr;
+  int port_ = 0;
+  bool stopped_ = false;
+  int ticks_ = 0;
+  bool healthy_ = false;  // loop thread
+
+  // In the order in which they are made, which no one else may change.
+  std::unique_ptr<RpcLoop> loop_;
+  std::unique_ptr<KeyValueService> key_value_;
+  std::unique_ptr<ClusterService> cluster_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<HealthService> health_;
+  std::unique_ptr<GrpcTransport> transport_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_RPC_SERVER_H_

@@ -1,0 +1,324 @@
+#include "tests/support/cluster.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+
+namespace kv739::test {
+namespace {
+
+constexpr int kStartAttempts = 5;
+// Pause between two questions to a cluster that is not ready.
+constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
+// A server that is paused or starting does not answer; then ask the next.
+constexpr absl::Duration kStatusTimeout = absl::Milliseconds(1000);
+constexpr size_t kLogTailBytes = 6000;
+
+std::string Program(const char* variable, const char* built) {
+  const char* value = std::getenv(variable);
+  return value == nullptr ? built : value;
+}
+
+std::string Tail(const std::string& path) {
+  std::string text = ReadFile(path);
+  if (text.size() <= kLogTailBytes) return text;
+  return "..." + text.substr(text.size() - kLogTailBytes);
+}
+
+}  // namespace
+
+const char kTestSettings[] = R"(storage:
+  wal_segment_bytes: 8MiB
+  write_buffer_bytes: 8MiB
+  block_cache_bytes: 16MiB
+)";
+
+std::string ServerProgram() { return Program("KV739D", KV739D_PATH); }
+std::string CommandProgram() { return Program("KV739", KV739_PATH); }
+
+bool Eventually(const std::function<bool()>& holds, absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (!holds()) {
+    if (absl::Now() >= deadline) return false;
+    absl::SleepFor(kPollInterval);
+  }
+  return true;
+}
+
+Cluster::Cluster(ClusterOptions options)
+    : options_(std::move(options)),
+      config_(dir_.path() + "/cluster.conf"),
+      processes_(options_.servers) {
+  WriteFile(settings_path(), options_.settings);
+}
+
+Cluster::~Cluster() {
+  for (auto& process : processes_) {
+    if (process != nullptr) process->Signal(SIGKILL);
+  }
+  processes_.clear();
+  if (options_.failed && options_.failed()) {
+    dir_.Keep();
+    std::fprintf(stderr, "%s\nfiles of the servers are kept in %s\n",
+                 LogTails().c_str(), dir().c_str());
+  }
+}
+
+std::string Cluster::address(int i) const {
+  return absl::StrCat("127.0.0.1:", port(i));
+}
+std::string Cluster::data_dir(int i) const {
+  return absl::StrCat(dir(), "/data", i);
+}
+std::string Cluster::log_path(int i) const {
+  return absl::StrCat(dir(), "/server", i, ".log");
+}
+std::string Cluster::settings_path() const { return dir() + "/settings.yaml"; }
+
+std::vector<std::string> Cluster::ServerArguments(int i) const {
+  std::vector<std::string> arguments = {ServerProgram(), "--cluster", config_,
+                                        "--listen",      address(i),  "--data",
+                                        data_dir(i)};
+  if (!options_.settings.empty()) {
+    arguments.insert(arguments.end(), {"--settings", settings_path()});
+  }
+  return arguments;
+}
+
+absl::Status Cluster::Launch(int i) {
+  auto process = Process::Start({.arguments = ServerArguments(i),
+                                 .output = log_path(i),
+                                 .error = log_path(i)});
+  if (!process.ok()) return process.status();
+  processes_.at(i) = *std::move(process);
+  return absl::OkStatus();
+}
+
+absl::Status Cluster::StartOnce() {
+  ports_ = std::make_unique<Ports>(3 * size());
+  channels_.clear();
+  std::string lines;
+  for (int i = 0; i < size(); ++i) {
+    absl::StrAppend(&lines, address(i), " metrics=", metrics_port(i),
+                    " http=", http_port(i), "\n");
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetMaxReceiveMessageSize(-1);
+    channels_.push_back(grpc::CreateCustomChannel(
+        address(i), grpc::InsecureChannelCredentials(), arguments));
+  }
+  WriteFile(config_, lines);
+  for (int i = 0; i < size(); ++i) {
+    absl::Status started = Launch(i);
+    if (!started.ok()) return started;
+  }
+  absl::Status map = LoadMap();
+  return map.ok() ? WaitForLeaders() : map;
+}
+
+absl::Status Cluster::Start() {
+  absl::Status status;
+  for (int attempt = 0; attempt < kStartAttempts; ++attempt) {
+    status = StartOnce();
+    if (status.ok()) return status;
+    bool in_use = false;
+    for (int i = 0; i < size(); ++i) in_use = in_use || PortInUse(i);
+    if (!in_use) break;
+    std::fprintf(stderr, "a port was in use; trying others\n");
+    for (int i = 0; i < size(); ++i) {
+      processes_[i].reset();
+      std::filesystem::remove_all(data_dir(i));
+      std::filesystem::remove(log_path(i));
+    }
+  }
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(), "\n", LogTails()));
+}
+
+bool Cluster::PortInUse(int i) {
+  return !running(i) && absl::StrContains(ReadFile(log_path(i)), "in use");
+}
+
+absl::Status Cluster::LoadMap() {
+  v1::GetMapResponse map;
+  std::string last = "not asked";
+  bool ended = false;
+  const bool loaded = Eventually([&] {
+    for (int i = 0; i < size(); ++i) {
+      if (!running(i)) {
+        last = absl::StrCat("server ", i, " ended");
+        ended = true;
+        return true;
+      }
+    }
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kStatusTimeout));
+    grpc::Status status = ClusterStub(0)->GetMap(&context, {}, &map);
+    last = status.error_message();
+    return status.ok() && map.groups_size() > 0;
+  });
+  if (!loaded || ended) {
+    return absl::UnavailableError(absl::StrCat("no cluster map: ", last));
+  }
+  groups_.clear();
+  std::map<uint64_t, int> positions;
+  for (const v1::Node& node : map.nodes()) {
+    for (int i = 0; i < size(); ++i) {
+      if (node.address() == address(i)) positions[node.id()] = i;
+    }
+  }
+  for (const v1::Group& group : map.groups()) {
+    for (uint64_t member : group.members()) {
+      groups_[group.id()].push_back(positions.at(member));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool Cluster::running(int i) {
+  return processes_.at(i) != nullptr && processes_[i]->running();
+}
+void Cluster::KillHard(int i) {
+  processes_.at(i)->Signal(SIGKILL);
+  WaitExit(i);
+}
+void Cluster::KillHardAll() {
+  for (auto& process : processes_) {
+    if (process != nullptr) process->Signal(SIGKILL);
+  }
+  for (int i = 0; i < size(); ++i) WaitExit(i);
+}
+void Cluster::Signal(int i, int signal) { processes_.at(i)->Signal(signal); }
+void Cluster::Terminate(int i) { Signal(i, SIGTERM); }
+void Cluster::Pause(int i) { Signal(i, SIGSTOP); }
+void Cluster::Resume(int i) { Signal(i, SIGCONT); }
+
+absl::Status Cluster::Restart(int i) {
+  if (running(i)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("server ", i, " still runs"));
+  }
+  return Launch(i);
+}
+
+std::optional<int> Cluster::WaitExit(int i, absl::Duration timeout) {
+  if (processes_.at(i) == nullptr) return 0;
+  return processes_[i]->Wait(timeout);
+}
+
+absl::StatusOr<v1::GetStatusResponse> Cluster::Status(int i) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kStatusTimeout));
+  v1::GetStatusResponse response;
+  grpc::Status status = ClusterStub(i)->GetStatus(&context, {}, &response);
+  if (status.ok()) return response;
+  return absl::UnavailableError(
+      absl::StrCat("server ", i, ": ", status.error_message()));
+}
+
+std::optional<v1::ReplicaStatus> Cluster::Replica(int i, uint64_t group) {
+  if (!running(i)) return std::nullopt;
+  auto status = Status(i);
+  if (!status.ok()) return std::nullopt;
+  for (const v1::ReplicaStatus& replica : status->replicas()) {
+    if (replica.group() == group) return replica;
+  }
+  return std::nullopt;
+}
+
+int Cluster::LeaderOf(uint64_t group) {
+  const std::vector<int>& members = groups_.at(group);
+  std::map<std::pair<uint64_t, uint64_t>, size_t> believers;  // term, leader
+  std::map<uint64_t, int> leading;  // by term: position
+  std::map<uint64_t, uint64_t> ids;
+  for (int i : members) {
+    if (!running(i)) continue;
+    auto status = Status(i);
+    if (!status.ok()) continue;
+    for (const v1::ReplicaStatus& replica : status->replicas()) {
+      if (replica.group() != group) continue;
+      ++believers[{replica.term(), replica.leader()}];
+      if (replica.role() != v1::LEADER) continue;
+      leading[replica.term()] = i;
+      ids[replica.term()] = status->node();
+    }
+  }
+  for (const auto& [term, i] : leading) {
+    if (believers[{term, ids[term]}] > members.size() / 2) return i;
+  }
+  return -1;
+}
+
+int Cluster::WaitForLeader(uint64_t group, absl::Duration timeout) {
+  int leader = -1;
+  Eventually([&] { return (leader = LeaderOf(group)) >= 0; }, timeout);
+  return leader;
+}
+
+absl::Status Cluster::WaitForLeaders(absl::Duration timeout) {
+  for (const auto& [group, members] : groups_) {
+    if (WaitForLeader(group, timeout) < 0) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("group ", group, " has no leader"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Cluster::WaitForEqualReplicas(uint64_t group,
+                                           absl::Duration timeout) {
+  std::string last;
+  const bool equal = Eventually(
+      [&] {
+        last.clear();
+        uint64_t lowest = ~uint64_t{0};
+        uint64_t highest = 0;
+        for (int i : groups_.at(group)) {
+          if (!running(i)) continue;
+          auto replica = Replica(i, group);
+          const uint64_t applied = replica ? replica->applied() : 0;
+          absl::StrAppend(&last, " ", applied);
+          lowest = std::min(lowest, applied);
+          highest = std::max(highest, applied);
+        }
+        return lowest == highest;
+      },
+      timeout);
+  if (equal) return absl::OkStatus();
+  return absl::DeadlineExceededError(
+      absl::StrCat("replicas have applied", last));
+}
+
+std::unique_ptr<v1::KeyValue::Stub> Cluster::KeyValueStub(int i) {
+  return v1::KeyValue::NewStub(channels_.at(i));
+}
+std::unique_ptr<v1::Cluster::Stub> Cluster::ClusterStub(int i) {
+  return v1::Cluster::NewStub(channels_.at(i));
+}
+std::unique_ptr<v1::Admin::Stub> Cluster::AdminStub(int i) {
+  return v1::Admin::NewStub(channels_.at(i));
+}
+
+std::string Cluster::LogTails() const {
+  std::string text;
+  for (int i = 0; i < size(); ++i) {
+    absl::StrAppend(&text, "---- end of the log of server ", i, " (",
+                    ports_ == nullptr ? "not started" : address(i), ")\n",
+                    Tail(log_path(i)), "\n");
+  }
+  return text;
+}
+
+}  // namespace kv739::test

@@ -1,0 +1,130 @@
+// A cluster of real kv739d processes on this host.
+//
+// Servers are known by their position in the cluster file, from 0. The
+// program is the one named by the environment variable KV739D, else the one
+// of this build. Data, logs and files lie in one temporary directory, which
+// is kept and named when the test failed. Main thread alone, but for the
+// stubs, which any thread may use.
+#ifndef KV739_TESTS_SUPPORT_CLUSTER_H_
+#define KV739_TESTS_SUPPORT_CLUSTER_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kv739/v1/admin.grpc.pb.h"
+#include "kv739/v1/cluster.grpc.pb.h"
+#include "kv739/v1/kv.grpc.pb.h"
+#include "tests/support/ports.h"
+#include "tests/support/process.h"
+
+namespace kv739::test {
+
+// Generous: how long a slow and busy machine may take for what should take a
+// second.
+inline constexpr absl::Duration kPatience = absl::Seconds(60);
+
+// Programs of this build, or of the environment variables KV739D and KV739.
+std::string ServerProgram();
+std::string CommandProgram();
+
+// Asks `holds` again and again until it is true; false after `timeout`.
+bool Eventually(const std::function<bool()>& holds,
+                absl::Duration timeout = kPatience);
+
+// Defaults with small files, so that a start writes little.
+extern const char kTestSettings[];
+
+struct ClusterOptions {
+  int servers = 5;
+  std::string settings = kTestSettings;  // YAML; "" for none
+  // Whether the test has failed so far; asked at the end.
+  std::function<bool()> failed;
+};
+
+class Cluster {
+ public:
+  explicit Cluster(ClusterOptions options);
+  ~Cluster();  // kills what runs
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  // Starts all servers and waits until every group has a leader. On other
+  // ports again when one is in use.
+  absl::Status Start();
+
+  int size() const { return options_.servers; }
+  const std::string& config() const { return config_; }  // cluster file
+  const std::string& dir() const { return dir_.path(); }
+  std::string address(int i) const;
+  uint16_t port(int i) const { return (*ports_)[3 * i]; }
+  uint16_t metrics_port(int i) const { return (*ports_)[3 * i + 1]; }
+  uint16_t http_port(int i) const { return (*ports_)[3 * i + 2]; }
+  std::string data_dir(int i) const;
+  std::string log_path(int i) const;
+  std::string settings_path() const;
+  std::vector<std::string> ServerArguments(int i) const;
+
+  bool running(int i);
+  void KillHard(int i);  // SIGKILL, and gone when it returns
+  void KillHardAll();    // all signals first, then all waits
+  void Signal(int i, int signal);
+  void Terminate(int i);  // SIGTERM; see WaitExit
+  void Pause(int i);      // SIGSTOP
+  void Resume(int i);     // SIGCONT
+  // Starts a server that does not run; does not wait for it to serve.
+  absl::Status Restart(int i);
+  // Exit code, or minus the signal; nullopt when it still runs.
+  std::optional<int> WaitExit(int i, absl::Duration timeout = kPatience);
+
+  absl::StatusOr<v1::GetStatusResponse> Status(int i);
+  // Replica of `group` on server i; nullopt when it does not answer.
+  std::optional<v1::ReplicaStatus> Replica(int i, uint64_t group);
+  // Groups with the positions of their members; known once Start() is done.
+  const std::map<uint64_t, std::vector<int>>& groups() const { return groups_; }
+  uint64_t only_group() const { return groups_.begin()->first; }
+  // The server that says it leads `group` and that a majority of the group's
+  // members take for the leader of one term; -1 if there is none just now.
+  int LeaderOf(uint64_t group);
+  // The same, waited for; -1 after the timeout.
+  int WaitForLeader(uint64_t group, absl::Duration timeout = kPatience);
+  absl::Status WaitForLeaders(absl::Duration timeout = kPatience);
+  // Until the members of `group` that run have applied the same index.
+  absl::Status WaitForEqualReplicas(uint64_t group,
+                                    absl::Duration timeout = kPatience);
+
+  std::unique_ptr<v1::KeyValue::Stub> KeyValueStub(int i);
+  std::unique_ptr<v1::Cluster::Stub> ClusterStub(int i);
+  std::unique_ptr<v1::Admin::Stub> AdminStub(int i);
+  std::shared_ptr<grpc::Channel> channel(int i) { return channels_.at(i); }
+
+  // Ends of the servers' logs.
+  std::string LogTails() const;
+
+ private:
+  absl::Status StartOnce();
+  absl::Status Launch(int i);
+  absl::Status LoadMap();
+  bool PortInUse(int i);
+
+  const ClusterOptions options_;
+  TempDir dir_;
+  std::string config_;
+  std::unique_ptr<Ports> ports_;
+  std::vector<std::unique_ptr<Process>> processes_;
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  std::map<uint64_t, std::vector<int>> groups_;
+};
+
+}  // namespace kv739::test
+
+#endif  // KV739_TESTS_SUPPORT_CLUSTER_H_

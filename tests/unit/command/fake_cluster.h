@@ -1,0 +1,43 @@
+// Servers that answer GetMap, GetStatus and TransferLeader with what a test
+// gives them, on ports of 127.0.0.1 that were free.
+#ifndef KV739_TESTS_UNIT_COMMAND_FAKE_CLUSTER_H_
+#define KV739_TESTS_UNIT_COMMAND_FAKE_CLUSTER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kv739/v1/cluster.pb.h"
+
+namespace kv739::command {
+
+class FakeCluster {
+ public:
+  enum class Kind {
+    kUp,
+    kDown,   // its port refuses connections
+    kHangs,  // accepts the call and answers nothing until it is cancelled
+  };
+  // Server i (from 0) has node id i + 1. Fives form groups 0, 1, ...; three
+  // servers one group. The first server of each group that is up leads it, in
+  // term 7, with 100 entries of which 99 are committed.
+  explicit FakeCluster(const std::vector<Kind>& kinds);
+  ~FakeCluster();
+
+  const std::string& address(size_t server) const;
+  std::string ConfigText() const;
+  // What server says of itself; to be changed before anyone asks.
+  v1::GetStatusResponse* status(size_t server);
+  // Of the last TransferLeader that a server got: "server group target".
+  std::string last_transfer() const;
+
+ private:
+  struct Server;
+  void Describe();
+  std::vector<std::unique_ptr<Server>> servers_;
+  v1::GetMapResponse map_;
+};
+
+}  // namespace kv739::command
+
+#endif  // KV739_TESTS_UNIT_COMMAND_FAKE_CLUSTER_H_

@@ -1,0 +1,387 @@
+// What each operation does, on both engines.
+#include "kv/state_machine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kv/hybrid_clock.h"
+#include "kv/records.h"
+#include "tests/unit/kv/state_support.h"
+
+namespace kv739::kv {
+namespace {
+
+class StateMachineTest : public testing::TestWithParam<TestEngine::Kind> {
+ protected:
+  TestGroup group_{GetParam()};
+};
+
+INSTANTIATE_TEST_SUITE_P(All, StateMachineTest,
+                         testing::Values(TestEngine::Kind::kMemory,
+                                         TestEngine::Kind::kRocks),
+                         KindName);
+
+Command Make(Op op, absl::string_view key, absl::string_view value,
+             Version stamp = 0, Version expected = 0) {
+  Command c;
+  c.op = op;
+  c.key = key;
+  c.value = value;
+  c.stamp = stamp;
+  c.expected = expected;
+  return c;
+}
+
+TEST_P(StateMachineTest, PutAnswersTheOldValue) {
+  ApplyResult r = group_.Do(Op::kPut, "k", "1");
+  EXPECT_EQ(r.code, ApplyCode::kOk);
+  EXPECT_FALSE(r.existed);
+  EXPECT_EQ(r.old_value, "");
+  EXPECT_EQ(r.version, 1u);
+  r = group_.Do(Op::kPut, "k", "");
+  EXPECT_TRUE(r.existed);
+  EXPECT_EQ(r.old_value, "1");
+  EXPECT_EQ(r.version, 2u);
+  r = group_.Do(Op::kPut, "k", "3");
+  EXPECT_TRUE(r.existed);  // an empty value is a value
+  EXPECT_EQ(r.old_value, "");
+  const absl::StatusOr<Value> value = group_.machine().Get("k");
+  ASSERT_TRUE(value.ok());
+  EXPECT_TRUE(value->found);
+  EXPECT_EQ(value->value, "3");
+  EXPECT_EQ(value->version, 3u);
+  EXPECT_FALSE(group_.machine().Get("other")->found);
+}
+
+TEST_P(StateMachineTest, DeleteAnswersTheOldValueAndTakesAVersion) {
+  group_.Do(Op::kPut, "k", "1");
+  ApplyResult r = group_.Do(Op::kDelete, "k");
+  EXPECT_TRUE(r.existed);
+  EXPECT_EQ(r.old_value, "1");
+  EXPECT_EQ(r.version, 2u);
+  EXPECT_EQ(group_.Get("k"), "(none)");
+  r = group_.Do(Op::kDelete, "k");
+  EXPECT_EQ(r.code, ApplyCode::kOk);
+  EXPECT_FALSE(r.existed);
+  EXPECT_EQ(r.version, 3u);
+  EXPECT_EQ(group_.machine().last_version(), 3u);
+}
+
+TEST_P(StateMachineTest, AppendCreatesAndGrowsUpToTheLimit) {
+  ApplyResult r = group_.Do(Op::kAppend, "k", "ab");
+  EXPECT_FALSE(r.existed);
+  r = group_.Do(Op::kAppend, "k", "cd");
+  EXPECT_EQ(r.old_value, "ab");
+  EXPECT_EQ(group_.Get("k"), "abcd");
+
+  group_.Do(Op::kPut, "k", std::string(kMaxValueBytes - 1, 'x'));
+  const Version version = group_.machine().last_version();
+  r = group_.Do(Op::kAppend, "k", "yz");
+  EXPECT_EQ(r.code, ApplyCode::kValueTooLarge);
+  EXPECT_TRUE(r.existed);
+  EXPECT_EQ(group_.machine().last_version(), version);
+  EXPECT_EQ(group_.Get("k").size(), kMaxValueBytes - 1);
+  r = group_.Do(Op::kAppend, "k", "y");
+  EXPECT_EQ(r.code, ApplyCode::kOk);
+  EXPECT_EQ(group_.Get("k").size(), kMaxValueBytes);
+}
+
+TEST_P(StateMachineTest, CompareAndSwap) {
+  ApplyResult r = group_.Do(Make(Op::kCompareAndSwap, "k", "1", 0, 5));
+  EXPECT_EQ(r.code, ApplyCode::kCompareFailed);
+  EXPECT_FALSE(r.existed);
+  EXPECT_EQ(r.version, 0u);
+  r = group_.Do(Make(Op::kCompareAndSwap, "k", "1", 100, 0));
+  EXPECT_EQ(r.code, ApplyCode::kOk);
+  EXPECT_EQ(r.version, 100u);
+  r = group_.Do(Make(Op::kCompareAndSwap, "k", "2", 0, 0));
+  EXPECT_EQ(r.code, ApplyCode::kCompareFailed);
+  EXPECT_TRUE(r.existed);
+  EXPECT_EQ(r.version, 100u);
+  EXPECT_EQ(r.old_value, "1");
+  EXPECT_EQ(group_.Get("k"), "1");
+  EXPECT_EQ(group_.machine().last_version(), 100u);
+  r = group_.Do(Make(Op::kCompareAndSwap, "k", "2", 0, 100));
+  EXPECT_EQ(r.code, ApplyCode::kOk);
+  EXPECT_EQ(r.version, 101u);
+  EXPECT_EQ(r.old_value, "1");
+  EXPECT_EQ(group_.Get("k"), "2");
+}
+
+TEST_P(StateMachineTest, EntriesOfOneBatchSeeEachOther) {
+  group_.Do(Op::kPut, "k", "0");
+  for (int i = 1; i < 5; ++i) {
+    group_.log().Add(Make(Op::kPut, "k", absl::StrCat(i)));
+  }
+  group_.log().Add(Make(Op::kAppend, "k", "a"));
+  group_.log().Add(Make(Op::kAppend, "k", "b"));
+  group_.log().Add(Make(Op::kCompareAndSwap, "k", "c", 0, 7));
+  group_.log().Add(Make(Op::kDelete, "k", ""));
+  group_.log().Add(Make(Op::kDelete, "k", ""));
+  group_.log().Add(Make(Op::kCompareAndSwap, "k", "d", 0, 0));
+  group_.log().Add(Make(Op::kAppend, "k", "e"));
+  std::vector<std::string> olds;
+  std::vector<bool> existed;
+  for (const ApplyResult& r : group_.ApplyRest()) {
+    EXPECT_EQ(r.code, ApplyCode::kOk);
+    olds.push_back(r.old_value);
+    existed.push_back(r.existed);
+  }
+  EXPECT_THAT(olds, testing::ElementsAre("0", "1", "2", "3", "4", "4a", "4ab",
+                                         "c", "", "", "d"));
+  EXPECT_THAT(existed, testing::ElementsAre(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1));
+  EXPECT_EQ(group_.Get("k"), "de");
+}
+
+TEST_P(StateMachineTest, AnyBytesAreSafe) {
+  const std::string odd("\0\xff\n", 3);
+  for (const std::string& key :
+       {std::string(), odd, std::string(70'000, 'k')}) {
+    EXPECT_EQ(group_.Do(Op::kPut, key, odd).code, ApplyCode::kOk);
+    EXPECT_EQ(group_.Get(key), odd);
+  }
+  EXPECT_EQ(group_.Do(Op::kPut, "k", std::string(kMaxValueBytes + 1, 'x')).code,
+            ApplyCode::kValueTooLarge);
+  EXPECT_EQ(group_.Get("k"), "(none)");
+}
+
+// K of clocks: whatever the leaders' clocks say, versions rise by the log.
+TEST_P(StateMachineTest, VersionsNeverGoBackWhateverTheClocksDo) {
+  const Version stamps[] = {1000, 5,           0, 2000,       1999,
+                            2000, ~Version{0}, 3, ~Version{0}};
+  Version last = 0;
+  for (Version stamp : stamps) {
+    const ApplyResult r = group_.Do(Make(Op::kPut, "k", "v", stamp));
+    EXPECT_GT(r.version, last);
+    if (stamp > last && stamp < 1 << 20) {
+      EXPECT_EQ(r.version, stamp);
+    }
+    last = r.version;
+    EXPECT_EQ(group_.machine().Get("k")->version, last);
+    group_.Restart();
+    EXPECT_EQ(group_.machine().last_version(), last);
+  }
+  EXPECT_LT(last, (Version{1} << 63) + 10);
+}
+
+TEST(HybridClock, FollowsTheWallAndNeverGoesBack) {
+  HybridClock clock;
+  const Version a = clock.Next(1000);
+  EXPECT_EQ(VersionMilliseconds(a), 1000u);
+  EXPECT_EQ(clock.Next(1000), a + 1);
+  EXPECT_EQ(clock.Next(1), a + 2);
+  clock.Observe(Version{5000} << kVersionCounterBits);
+  EXPECT_GT(clock.Next(2000), Version{5000} << kVersionCounterBits);
+  clock.Observe(3);
+  EXPECT_EQ(VersionMilliseconds(clock.Next(6000)), 6000u);
+}
+
+TEST_P(StateMachineTest, NoopsAndConfigurationsMoveTheIndexAlone) {
+  group_.Do(Op::kPut, "k", "1");
+  raft::Configuration four = ThreeVoters();
+  four.learners = {raft::NodeId(4)};
+  group_.log().Add(raft::EntryKind::kNoop, "");
+  group_.log().Add(raft::EntryKind::kConfiguration,
+                   raft::EncodeConfiguration(four));
+  const std::vector<ApplyResult> results = group_.ApplyRest();
+  ASSERT_EQ(results.size(), 2u);
+  ExpectSame(results[0], ApplyResult());
+  ExpectSame(results[1], ApplyResult());
+  EXPECT_EQ(group_.machine().configuration(), four);
+  EXPECT_EQ(group_.machine().applied().index, raft::Index(3));
+  EXPECT_EQ(group_.machine().last_version(), 1u);
+  group_.Restart();
+  EXPECT_EQ(group_.machine().configuration(), four);
+  EXPECT_EQ(group_.machine().applied(),
+            (raft::LogPosition{raft::Term(1), raft::Index(3)}));
+}
+
+// S5: the configuration and the applied index are of one instant.
+TEST_P(StateMachineTest, FailedWritesChangeNothing) {
+  const SessionId session = group_.OpenSession();
+  group_.Do(Op::kPut, "k", "1", session, 1);
+  const uint64_t hash = group_.Hash();
+  for (const absl::Status& error :
+       {absl::ResourceExhaustedError("full"), absl::DataLossError("bad")}) {
+    TestLog more = group_.log();
+    Command put = Make(Op::kPut, "k", "2");
+    put.session = session;
+    put.sequence = put.floor = 2;
+    more.Add(put);
+    raft::Configuration four = ThreeVoters();
+    four.learners = {raft::NodeId(4)};
+    more.Add(raft::EntryKind::kConfiguration, raft::EncodeConfiguration(four));
+    more.Add(Make(Op::kOpenSession, "", ""));
+    Command close = Make(Op::kCloseSession, "", "");
+    close.session = session;
+    more.Add(close);
+    for (bool reading : {false, true}) {
+      (reading ? group_.failing().read_error : group_.failing().write_error) =
+          error;
+      std::vector<ApplyResult> results(1);
+      EXPECT_EQ(group_.machine().Apply(
+                    absl::MakeConstSpan(more.entries()).subspan(2), &results),
+                error);
+      EXPECT_EQ(results.size(), 1u);
+      group_.failing().read_error = group_.failing().write_error =
+          absl::OkStatus();
+      EXPECT_EQ(group_.machine().applied().index, raft::Index(2));
+      EXPECT_EQ(group_.machine().last_version(), 1u);
+      EXPECT_EQ(group_.machine().session_count(), 1u);
+      EXPECT_EQ(group_.machine().configuration(), ThreeVoters());
+      EXPECT_EQ(group_.Hash(), hash);
+    }
+  }
+  // The session still knows the first write and has not seen the second.
+  EXPECT_TRUE(group_.Do(Op::kPut, "k", "x", session, 1).duplicate);
+  const ApplyResult r = group_.Do(Op::kPut, "k", "2", session, 2);
+  EXPECT_FALSE(r.duplicate);
+  EXPECT_EQ(r.old_value, "1");
+  EXPECT_EQ(r.version, 2u);
+}
+
+TEST_P(StateMachineTest, GroupsShareAnEngineAndNothingElse) {
+  Engine& engine = group_.engine();
+  const raft::GroupId ids[] = {raft::GroupId(0), raft::GroupId(6),
+                               raft::GroupId(8), raft::GroupId(kMaxGroupId)};
+  for (raft::GroupId id : ids) {
+    ASSERT_TRUE(StateMachine::Create(&engine, id, ThreeVoters()).ok());
+  }
+  EXPECT_THAT(
+      *StateMachine::List(engine),
+      testing::ElementsAre(raft::GroupId(0), raft::GroupId(6), raft::GroupId(7),
+                           raft::GroupId(8), raft::GroupId(kMaxGroupId)));
+  group_.Do(Op::kPut, "k", "of 7");
+  for (raft::GroupId id : ids) {
+    const auto other = StateMachine::Open(&engine, id);
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_FALSE((*other)->Get("k")->found);
+    EXPECT_EQ((*other)->applied(), raft::LogPosition());
+    EXPECT_EQ((*other)->Hash()->keys, 0u);
+  }
+  EXPECT_EQ(group_.machine().Hash()->keys, 1u);
+}
+
+TEST_P(StateMachineTest, CreateAndOpenSayWhatIsWrong) {
+  Engine& engine = group_.engine();
+  const auto create = [&](uint64_t id, const raft::Configuration& c) {
+    return StateMachine::Create(&engine, raft::GroupId(id), c).code();
+  };
+  EXPECT_EQ(create(7, ThreeVoters()), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(create(kMaxGroupId + 1, ThreeVoters()),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(create(8, raft::Configuration()),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(StateMachine::Open(&engine, raft::GroupId(8)).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST_P(StateMachineTest, DamagedRecordsAreDataLoss) {
+  group_.OpenSession();
+  group_.Do(Op::kPut, "k", "v");
+  std::string data_key;
+  SetDataKey(raft::GroupId(7), "k", &data_key);
+  const auto overwrite = [&](const std::string& key) {
+    std::string before;
+    ASSERT_TRUE(*group_.engine().Get(key, &before));
+    for (const std::string& bad : {std::string(), "\xff" + before.substr(1)}) {
+      const auto batch = group_.engine().NewBatch();
+      batch->Put(key, bad);
+      ASSERT_TRUE(group_.engine().Apply(batch.get()).ok());
+      if (key == data_key) {
+        EXPECT_EQ(group_.machine().Get("k").status().code(),
+                  absl::StatusCode::kDataLoss);
+      } else {
+        EXPECT_EQ(StateMachine::Open(&group_.engine(), raft::GroupId(7))
+                      .status()
+                      .code(),
+                  absl::StatusCode::kDataLoss);
+      }
+    }
+    const auto batch = group_.engine().NewBatch();
+    batch->Put(key, before);
+    ASSERT_TRUE(group_.engine().Apply(batch.get()).ok());
+  };
+  overwrite(data_key);
+  overwrite(MetaKey(raft::GroupId(7)));
+  overwrite(ConfigurationKey(raft::GroupId(7)));
+  overwrite(SessionKey(raft::GroupId(7), (uint64_t{7} << 40) + 1));
+  EXPECT_TRUE(StateMachine::Open(&group_.engine(), raft::GroupId(7)).ok());
+}
+
+TEST_P(StateMachineTest, DurableFollowsFlushes) {
+  group_.Do(Op::kPut, "k", "1");
+  EXPECT_EQ(group_.machine().durable()->index, raft::Index(0));
+  ASSERT_TRUE(group_.engine().Flush().ok());
+  EXPECT_EQ(group_.machine().durable()->index, raft::Index(1));
+  Engine& engine = group_.engine();
+  ASSERT_TRUE(
+      StateMachine::Create(&engine, raft::GroupId(9), ThreeVoters()).ok());
+  EXPECT_EQ((*StateMachine::Open(&engine, raft::GroupId(9)))
+                ->durable()
+                .status()
+                .code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST_P(StateMachineTest, GetBesideApply) {
+  constexpr int kKeys = 8;
+  std::atomic<bool> stop{false};
+  std::atomic<int> reads{0};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 3; ++i) {
+    readers.emplace_back([&, i] {
+      Version seen[kKeys] = {};
+      while (!stop) {
+        const int k = (reads++ + i) % kKeys;
+        const auto value = group_.machine().Get(absl::StrCat("key", k));
+        ASSERT_TRUE(value.ok());
+        ASSERT_GE(value->version, seen[k]);
+        seen[k] = value->version;
+        if (value->found) {
+          ASSERT_EQ(value->value, absl::StrCat("value", value->version));
+        }
+        if (reads % 64 == 0) {
+          ASSERT_TRUE(group_.machine().Hash().ok());
+        }
+      }
+    });
+  }
+  for (Version v = 1; v < 2000 || reads < 500; ++v) {
+    group_.Do(Op::kPut, absl::StrCat("key", v % kKeys),
+              absl::StrCat("value", v));
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+}
+
+using StateMachineDeathTest = StateMachineTest;
+
+INSTANTIATE_TEST_SUITE_P(All, StateMachineDeathTest,
+                         testing::Values(TestEngine::Kind::kMemory), KindName);
+
+TEST_P(StateMachineDeathTest, BrokenInvariantsEndTheProcess) {
+  group_.Do(Op::kPut, "k", "1");
+  const auto apply = [&](raft::Entry entry) {
+    std::vector<ApplyResult> results;
+    group_.machine().Apply({entry}, &results).IgnoreError();
+  };
+  raft::Entry entry = group_.log().entries().back();
+  EXPECT_DEATH(apply(entry), "does not follow");
+  entry.index = raft::Index(3);
+  EXPECT_DEATH(apply(entry), "does not follow");
+  entry.index = raft::Index(2);
+  entry.data = raft::MakePayload("rubbish");
+  EXPECT_DEATH(apply(entry), "a command does not decode");
+  entry.kind = raft::EntryKind::kConfiguration;
+  EXPECT_DEATH(apply(entry), "a configuration does not decode");
+}
+
+}  // namespace
+}  // namespace kv739::kv

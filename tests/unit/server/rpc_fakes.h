@@ -1,0 +1,201 @@
+// What the tests of the gRPC side share: a handler that answers as it is
+// told, and a server around it on a free port.
+#ifndef KV739_TESTS_UNIT_SERVER_RPC_FAKES_H_
+#define KV739_TESTS_UNIT_SERVER_RPC_FAKES_H_
+
+#include <grpcpp/create_channel.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "gtest/gtest.h"
+#include "server/rpc_server.h"
+
+namespace kv739::server {
+
+// Bound on every wait of a test; reached only when the test fails.
+inline constexpr absl::Duration kPatience = absl::Seconds(30);
+
+class FakeHandler : public RequestHandler {
+ public:
+  explicit FakeHandler(std::shared_ptr<const kv::ClusterMap> map)
+      : map_(std::move(map)) {}
+
+  // Answers an operation; without it operations are kept for Take().
+  std::function<Reply(const Operation&)> answer;
+  std::function<absl::StatusOr<raft::NodeId>(raft::GroupId, raft::NodeId)>
+      transfer;
+  HostStats stats;
+
+  void Submit(std::vector<Operation> operations) override {
+    if (answer) {
+      std::vector<std::shared_ptr<ReplySink>> sinks;
+      for (Operation& operation : operations) {
+        Reply reply = answer(operation);
+        reply.tag = operation.tag;
+        reply.kind = operation.kind;
+        operation.sink->Deliver(std::move(reply));
+        sinks.push_back(std::move(operation.sink));
+      }
+      for (const auto& sink : sinks) sink->Flush();
+      return;
+    }
+    absl::MutexLock lock(&mutex_);
+    largest_submit_ = std::max(largest_submit_, operations.size());
+    for (Operation& operation : operations) {
+      operations_.push_back(std::move(operation));
+    }
+  }
+  void OnPeerMessages(raft::NodeId from,
+                      std::vector<GroupMessage> messages) override {
+    absl::MutexLock lock(&mutex_);
+    for (GroupMessage& message : messages) {
+      messages_.push_back({from, std::move(message)});
+    }
+  }
+  void Tick() override {
+    absl::MutexLock lock(&mutex_);
+    ++ticks_;
+  }
+  void CollectStats(absl::AnyInvocable<void(HostStats)> done) override {
+    done(stats);
+  }
+  void TransferLeadership(
+      raft::GroupId group, raft::NodeId target,
+      absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) override {
+    done(transfer(group, target));
+  }
+  std::shared_ptr<const kv::ClusterMap> map() const override { return map_; }
+  bool AllGroupsHaveLeader() override {
+    absl::MutexLock lock(&mutex_);
+    return has_leader_;
+  }
+
+  // ---- the test's side ----
+
+  void SetHasLeader(bool has) {
+    absl::MutexLock lock(&mutex_);
+    has_leader_ = has;
+  }
+  // Waits until `count` operations are there and takes them all.
+  std::vector<Operation> Take(size_t count) {
+    absl::MutexLock lock(&mutex_);
+    auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return operations_.size() >= count;
+    };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience));
+    return std::exchange(operations_, {});
+  }
+  std::vector<std::pair<raft::NodeId, GroupMessage>> TakeMessages(
+      size_t count) {
+    absl::MutexLock lock(&mutex_);
+    auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return messages_.size() >= count;
+    };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience))
+        << messages_.size() << " messages of " << count;
+    return std::exchange(messages_, {});
+  }
+  void AwaitTicks(uint64_t count) {
+    absl::MutexLock lock(&mutex_);
+    const uint64_t target = ticks_ + count;
+    auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return ticks_ >= target;
+    };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience));
+  }
+  size_t largest_submit() {
+    absl::MutexLock lock(&mutex_);
+    return largest_submit_;
+  }
+
+ private:
+  const std::shared_ptr<const kv::ClusterMap> map_;
+  absl::Mutex mutex_;
+  std::vector<Operation> operations_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<raft::NodeId, GroupMessage>> messages_
+      ABSL_GUARDED_BY(mutex_);
+  uint64_t ticks_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t largest_submit_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool has_leader_ ABSL_GUARDED_BY(mutex_) = true;
+};
+
+// Nodes 1, 2, ... at the given ports of 127.0.0.1, all in group 0.
+inline kv::ClusterMap MakeMap(const std::vector<int>& ports) {
+  kv::ClusterMap map;
+  map.cluster_id = 7390;
+  map.epoch = 5;
+  map.groups.push_back({raft::GroupId(0), {}});
+  for (size_t i = 0; i < ports.size(); ++i) {
+    const raft::NodeId id(i + 1);
+    map.nodes.push_back(
+        {id, {"127.0.0.1", static_cast<uint16_t>(ports[i])}, 9090, 8080});
+    map.groups[0].members.push_back(id);
+  }
+  map.slots.assign(kv::kSlotCount, raft::GroupId(0));
+  return map;
+}
+
+inline RpcServerOptions TestOptions() {
+  RpcServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.tick_ms = 5;
+  options.transport.cluster_id = 7390;
+  options.transport.self = raft::NodeId(1);
+  options.transport.incarnation = 100;
+  options.transport.check_peer = [](raft::NodeId, uint64_t) {
+    return absl::OkStatus();
+  };
+  return options;
+}
+
+inline std::shared_ptr<grpc::Channel> ChannelTo(int port) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetMaxSendMessageSize(-1);
+  arguments.SetMaxReceiveMessageSize(-1);
+  return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port),
+                                   grpc::InsecureChannelCredentials(),
+                                   arguments);
+}
+
+inline void SetPatience(grpc::ClientContext* context) {
+  context->set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+}
+
+// A server with a fake handler, serving.
+class RpcFixture : public ::testing::Test {
+ protected:
+  RpcFixture()
+      : handler_(std::make_shared<const kv::ClusterMap>(MakeMap({4711}))) {}
+  ~RpcFixture() override { Stop(absl::Now()); }
+
+  void Start(RpcServerOptions options = TestOptions()) {
+    absl::StatusOr<std::unique_ptr<RpcServer>> server =
+        RpcServer::Create(std::move(options));
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    server_->Start(&handler_);
+    channel_ = ChannelTo(server_->port());
+  }
+  void Stop(absl::Time deadline) {
+    if (server_ != nullptr) server_->Shutdown(deadline);
+    server_.reset();
+  }
+
+  FakeHandler handler_;
+  std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_TESTS_UNIT_SERVER_RPC_FAKES_H_
