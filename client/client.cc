@@ -137,6 +137,7 @@ void Client::WakeIfAsleep() {
   if (!asleep_ || waking_) return;
   asleep_ = false;
   waking_ = true;
+  wake_up_->Give();
   wake_up_->alarm.Set(&queue_, gpr_now(GPR_CLOCK_MONOTONIC), wake_up_.get());
 }
 
@@ -204,7 +205,7 @@ void Client::Run() {
           grpc::CompletionQueue::GOT_EVENT) {
         break;
       }
-      static_cast<Completion*>(tag)->Done(ok);
+      static_cast<Completion*>(tag)->Complete(ok);
       until = gpr_inf_past(GPR_CLOCK_MONOTONIC);
     }
     Tick();
@@ -257,13 +258,13 @@ void Client::Finish() {
     bool ok = false;
     if (queue_.AsyncNext(&tag, &ok, In(TimerWheel<Operation>::kTick)) ==
         grpc::CompletionQueue::GOT_EVENT) {
-      static_cast<Completion*>(tag)->Done(ok);
+      static_cast<Completion*>(tag)->Complete(ok);
     }
   }
   queue_.Shutdown();
   void* tag = nullptr;
   bool ok = false;
-  while (queue_.Next(&tag, &ok)) static_cast<Completion*>(tag)->Done(ok);
+  while (queue_.Next(&tag, &ok)) static_cast<Completion*>(tag)->Complete(ok);
   {
     const std::lock_guard lock(mutex_);
     ended_ = true;
@@ -337,6 +338,7 @@ void Client::StartMapFetch(NodeIndex node) {
   fetch->context.set_deadline(std::chrono::system_clock::now() +
                               std::chrono::microseconds(kMapTimeout));
   fetch->rpc = stream->cluster().AsyncGetMap(&fetch->context, {}, &queue_);
+  fetch->Give();
   fetch->rpc->Finish(&fetch->response, &fetch->status, fetch);
 }
 

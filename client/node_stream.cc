@@ -139,6 +139,7 @@ void NodeStream::Pump(bool hold) {
         ++call->unanswered;
       }
       FillBatch(batch, &call->out);
+      call->written.Give();
       call->rpc->Write(call->out, &call->written);
       Release(call);
       return;
@@ -157,6 +158,7 @@ void NodeStream::Pump(bool hold) {
 
 void NodeStream::Start(Call* call) {
   call->rpc = stub_->PrepareAsyncStream(&call->context, queue_);
+  call->started.Give();
   call->rpc->StartCall(&call->started);
 }
 
@@ -170,6 +172,7 @@ void NodeStream::OnStarted(Call* call, bool ok) {
     call->open = true;
     ++call->holders;
   }
+  call->read.Give();
   call->rpc->Read(&call->in, &call->read);
   Pump();
 }
@@ -188,6 +191,7 @@ void NodeStream::OnRead(Call* call, bool ok) {
     call->unanswered = 0;
     held = std::exchange(call->held, false);
   }
+  call->read.Give();
   call->rpc->Read(&call->in, &call->read);
   owner_->OnAnswers(node_, std::move(answers), epoch);
   if (held) Pump();
@@ -215,6 +219,7 @@ void NodeStream::Break(Call* call) {
   }
   // After an end that the server made, a read would still be pending.
   call->context.TryCancel();
+  call->finished.Give();
   call->rpc->Finish(&call->status, &call->finished);
 }
 
