@@ -90,8 +90,9 @@ TEST_F(BadStartTest, ClusterFilesAreRefusedWithTheLine) {
                    AllOf(HasSubstr("bad.conf:4:"), HasSubstr("colour")));
   ExpectBadCluster(good + "localhost:1234 metrics=no\n",
                    HasSubstr("bad.conf:4:"));
-  ExpectBadCluster(Address(0) + "\n" + Address(1) + "\n", HasSubstr("at least 3"));
-  ExpectBadCluster("", HasSubstr("at least 3"));
+  ExpectBadCluster(Address(0) + "\n" + Address(1) + "\n",
+                   HasSubstr("2 servers; at least 3"));
+  ExpectBadCluster("", HasSubstr("0 servers; at least 3"));
 }
 
 TEST_F(BadStartTest, ArgumentsAreRefused) {

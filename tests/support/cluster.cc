@@ -28,6 +28,13 @@ std::string Program(const char* variable, const char* built) {
   return value == nullptr ? built : value;
 }
 
+// Waits for the connection: a call that fails at once polls no socket, and
+// without anyone who polls, gRPC looks at a connection under way every 5 s.
+void Prepare(grpc::ClientContext& context) {
+  context.set_wait_for_ready(true);
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kStatusTimeout));
+}
+
 std::string Tail(const std::string& path) {
   std::string text = ReadFile(path);
   if (text.size() <= kLogTailBytes) return text;
@@ -112,7 +119,8 @@ absl::Status Cluster::StartOnce() {
                     " http=", http_port(i), "\n");
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+    // Despite its name, how long an attempt to connect may take.
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetMaxReceiveMessageSize(-1);
@@ -164,7 +172,7 @@ absl::Status Cluster::LoadMap() {
       }
     }
     grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(absl::Now() + kStatusTimeout));
+    Prepare(context);
     grpc::Status status = ClusterStub(0)->GetMap(&context, {}, &map);
     last = status.error_message();
     return status.ok() && map.groups_size() > 0;
@@ -220,7 +228,7 @@ std::optional<int> Cluster::WaitExit(int i, absl::Duration timeout) {
 
 absl::StatusOr<v1::GetStatusResponse> Cluster::Status(int i) {
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + kStatusTimeout));
+  Prepare(context);
   v1::GetStatusResponse response;
   grpc::Status status = ClusterStub(i)->GetStatus(&context, {}, &response);
   if (status.ok()) return response;

@@ -121,6 +121,10 @@ Tally Count(const std::vector<Operation>& operations, bool gets) {
 
 absl::Duration LongestGap(const std::vector<Operation>& operations, Nanos from,
                           Nanos to) {
+  // When the clients stopped, all of them had just ended an operation.
+  Nanos last = from;
+  for (const Operation& op : operations) last = std::max(last, op.end);
+  to = std::min(to, last);
   std::vector<Nanos> ends = {from, to};
   for (const Operation& op : operations) {
     if (op.kind != Kind::kGet && op.outcome == Outcome::kDone &&

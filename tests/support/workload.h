@@ -72,7 +72,8 @@ struct Tally {
 // Writes alone, or gets alone.
 Tally Count(const std::vector<Operation>& operations, bool gets);
 
-// Longest time within [from, to] in which no write ended well.
+// Longest time within [from, to] in which no write ended well; not beyond the
+// end of the last operation.
 absl::Duration LongestGap(const std::vector<Operation>& operations, Nanos from,
                           Nanos to);
 
