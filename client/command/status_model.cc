@@ -279,6 +279,14 @@ bool ClusterView::AllGroupsLed() const {
          });
 }
 
+bool ClusterView::Settled() const {
+  return AllGroupsLed() && std::all_of(servers.begin(), servers.end(),
+                                       [](const ServerView& server) {
+                                         return !server.reachable ||
+                                                server.healthy;
+                                       });
+}
+
 ClusterView BuildView(const ClusterAnswers& answers,
                       const kv::ClusterFile& file) {
   ClusterView view;
