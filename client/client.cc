@@ -79,7 +79,7 @@ struct Client::WakeUp : Completion {
   grpc::Alarm alarm;
 
   void Done(bool) override {
-    absl::MutexLock lock(&client->mutex_);
+    const std::lock_guard lock(client->mutex_);
     client->waking_ = false;
   }
 };
@@ -122,7 +122,7 @@ Instant Client::DeadlineIn(int timeout_ms) const {
 int Client::Submit(const std::shared_ptr<Operation>& operation) {
   Effects effects;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     const int code = engine_.Submit(operation, Now());
     if (code != KV739_OK) return code;
     if (delivering_) return KV739_OK;  // sent at the end of that
@@ -137,6 +137,7 @@ void Client::WakeIfAsleep() {
   if (!asleep_ || waking_) return;
   asleep_ = false;
   waking_ = true;
+  wake_up_->Give();
   wake_up_->alarm.Set(&queue_, gpr_now(GPR_CLOCK_MONOTONIC), wake_up_.get());
 }
 
@@ -146,7 +147,7 @@ void Client::Perform(Effects effects) {
     if (effects.fetch_map) StartMapFetch(*effects.fetch_map);
     if (effects.done.empty()) return;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       if (client_of_thread != this && !ended_) {
         // Callbacks are for the library's thread, while there is one.
         for (auto& operation : effects.done) {
@@ -161,14 +162,14 @@ void Client::Perform(Effects effects) {
     for (const auto& operation : effects.done) operation->Finished();
     in_callback = outer;
     // What those that were woken have submitted meanwhile travels together.
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     delivering_ = false;
     effects = TakeEffects();
   }
 }
 
 NodeStream* Client::StreamOf(NodeIndex node) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   if (node >= streams_.size()) streams_.resize(node + 1);
   std::unique_ptr<NodeStream>& stream = streams_[node];
   if (stream == nullptr) {
@@ -189,7 +190,7 @@ void Client::Run() {
     bool sleep = false;
     {
       const Instant now = Now();
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       if (closing_) break;
       if (engine_.HasTimers() || !late_.empty()) busy = now;
       sleep = now - busy > kIdleBeforeSleep;
@@ -204,7 +205,7 @@ void Client::Run() {
           grpc::CompletionQueue::GOT_EVENT) {
         break;
       }
-      static_cast<Completion*>(tag)->Done(ok);
+      static_cast<Completion*>(tag)->Complete(ok);
       until = gpr_inf_past(GPR_CLOCK_MONOTONIC);
     }
     Tick();
@@ -215,7 +216,7 @@ void Client::Run() {
 void Client::Tick() {
   Effects effects;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     asleep_ = false;
     engine_.Tick(Now());
     effects = TakeEffects();
@@ -226,7 +227,7 @@ void Client::Tick() {
 
 std::vector<NodeStream*> Client::Streams() {
   std::vector<NodeStream*> streams;
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   for (const auto& stream : streams_) {
     if (stream != nullptr) streams.push_back(stream.get());
   }
@@ -243,7 +244,7 @@ Effects Client::TakeEffects() {
 void Client::Finish() {
   Effects effects;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     engine_.Close();
     effects = TakeEffects();
     if (map_fetch_ != nullptr) map_fetch_->context.TryCancel();
@@ -257,15 +258,15 @@ void Client::Finish() {
     bool ok = false;
     if (queue_.AsyncNext(&tag, &ok, In(TimerWheel<Operation>::kTick)) ==
         grpc::CompletionQueue::GOT_EVENT) {
-      static_cast<Completion*>(tag)->Done(ok);
+      static_cast<Completion*>(tag)->Complete(ok);
     }
   }
   queue_.Shutdown();
   void* tag = nullptr;
   bool ok = false;
-  while (queue_.Next(&tag, &ok)) static_cast<Completion*>(tag)->Done(ok);
+  while (queue_.Next(&tag, &ok)) static_cast<Completion*>(tag)->Complete(ok);
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     ended_ = true;
     effects = TakeEffects();
   }
@@ -274,7 +275,7 @@ void Client::Finish() {
 
 bool Client::Quiet() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (map_fetch_ != nullptr) return false;
   }
   for (NodeStream* stream : Streams()) {
@@ -284,10 +285,10 @@ bool Client::Quiet() {
 }
 
 void Client::Close() {
-  absl::MutexLock close_lock(&close_mutex_);
+  const std::lock_guard close_lock(close_mutex_);
   if (!thread_.joinable()) return;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     closing_ = true;
     WakeIfAsleep();
   }
@@ -297,7 +298,7 @@ void Client::Close() {
 // ---- what streams tell ----
 
 std::vector<Outgoing> Client::TakeBatch(NodeIndex node) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return engine_.TakeBatch(node);
 }
 
@@ -305,7 +306,7 @@ void Client::OnAnswers(NodeIndex node, std::vector<Answer> answers,
                        uint64_t map_epoch) {
   Effects effects;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     engine_.OnAnswers(node, std::move(answers), map_epoch, Now());
     effects = TakeEffects();
   }
@@ -315,7 +316,7 @@ void Client::OnAnswers(NodeIndex node, std::vector<Answer> answers,
 void Client::OnBroken(NodeIndex node, const std::string& why) {
   Effects effects;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     engine_.OnBroken(node, why, Now());
     effects = TakeEffects();
   }
@@ -328,7 +329,7 @@ void Client::StartMapFetch(NodeIndex node) {
   NodeStream* const stream = StreamOf(node);
   MapFetch* fetch = nullptr;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (closing_) return;
     map_fetch_ = std::make_unique<MapFetch>();
     fetch = map_fetch_.get();
@@ -337,13 +338,14 @@ void Client::StartMapFetch(NodeIndex node) {
   fetch->context.set_deadline(std::chrono::system_clock::now() +
                               std::chrono::microseconds(kMapTimeout));
   fetch->rpc = stream->cluster().AsyncGetMap(&fetch->context, {}, &queue_);
+  fetch->Give();
   fetch->rpc->Finish(&fetch->response, &fetch->status, fetch);
 }
 
 void Client::OnMapFetched() {
   Effects effects;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     const std::unique_ptr<MapFetch> fetch = std::move(map_fetch_);
     engine_.OnMap(fetch->status.ok() ? ReadMap(fetch->response) : nullptr,
                   Now());

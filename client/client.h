@@ -18,12 +18,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "client/engine.h"
 #include "client/node_stream.h"
 #include "client/operation.h"
@@ -121,7 +121,8 @@ class Client : private StreamOwner {
   const uint64_t fork_count_;
   grpc::CompletionQueue queue_;
 
-  absl::Mutex mutex_;
+  // std::mutex: Debian's abseil is not built for the thread sanitizer.
+  std::mutex mutex_;
   Engine engine_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<NodeStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<MapFetch> map_fetch_ ABSL_GUARDED_BY(mutex_);
@@ -136,7 +137,7 @@ class Client : private StreamOwner {
   bool asleep_ ABSL_GUARDED_BY(mutex_) = false;
   std::unique_ptr<WakeUp> wake_up_ ABSL_GUARDED_BY(mutex_);
 
-  absl::Mutex close_mutex_;
+  std::mutex close_mutex_;
   std::thread thread_;
 };
 

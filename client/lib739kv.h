@@ -37,6 +37,9 @@ extern "C" {
 #define KV739_API
 #endif
 
+/* Laid out by hand, to be read. */
+/* clang-format off */
+
 /* ---- limits ---- */
 
 #define KV739_MAX_KEY 256
@@ -218,5 +221,7 @@ KV739_API int kv739_client_die(kv739_client *client, const char *server, int cle
  * with any bytes. Inline: nothing of C++ crosses the library's boundary. */
 #include "lib739kv_strings.h"
 #endif
+
+/* clang-format on */
 
 #endif /* LIB739KV_H_ */

@@ -95,7 +95,7 @@ void NodeStream::Pump() { Pump(true); }
 
 void NodeStream::PumpHeld() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (call_ == nullptr || !call_->held) return;
   }
   Pump(false);
@@ -106,7 +106,7 @@ void NodeStream::Pump(bool hold) {
     Call* call = nullptr;
     bool start = false;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       if (stopped_) return;
       if (call_ == nullptr) {
         call_ = std::make_unique<Call>(this);
@@ -135,17 +135,18 @@ void NodeStream::Pump(bool hold) {
     const std::vector<Outgoing> batch = owner_->TakeBatch(node_);
     if (!batch.empty()) {
       {
-        absl::MutexLock lock(&mutex_);
+        const std::lock_guard lock(mutex_);
         ++call->unanswered;
       }
       FillBatch(batch, &call->out);
+      call->written.Give();
       call->rpc->Write(call->out, &call->written);
       Release(call);
       return;
     }
     bool again = false;
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       call->writing = false;
       again = std::exchange(call->more, false);
     }
@@ -157,6 +158,7 @@ void NodeStream::Pump(bool hold) {
 
 void NodeStream::Start(Call* call) {
   call->rpc = stub_->PrepareAsyncStream(&call->context, queue_);
+  call->started.Give();
   call->rpc->StartCall(&call->started);
 }
 
@@ -166,10 +168,11 @@ void NodeStream::OnStarted(Call* call, bool ok) {
     return;
   }
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     call->open = true;
     ++call->holders;
   }
+  call->read.Give();
   call->rpc->Read(&call->in, &call->read);
   Pump();
 }
@@ -183,11 +186,12 @@ void NodeStream::OnRead(Call* call, bool ok) {
   const uint64_t epoch = call->in.map_epoch();
   bool held = false;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     ++call->holders;
     call->unanswered = 0;
     held = std::exchange(call->held, false);
   }
+  call->read.Give();
   call->rpc->Read(&call->in, &call->read);
   owner_->OnAnswers(node_, std::move(answers), epoch);
   if (held) Pump();
@@ -195,7 +199,7 @@ void NodeStream::OnRead(Call* call, bool ok) {
 
 void NodeStream::OnWritten(Call* call, bool ok) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     call->writing = false;
     call->more = false;
   }
@@ -208,20 +212,21 @@ void NodeStream::OnWritten(Call* call, bool ok) {
 
 void NodeStream::Break(Call* call) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (call->broken) return;
     call->broken = true;
     ++call->holders;
   }
   // After an end that the server made, a read would still be pending.
   call->context.TryCancel();
+  call->finished.Give();
   call->rpc->Finish(&call->status, &call->finished);
 }
 
 void NodeStream::Release(Call* call) {
   std::unique_ptr<Call> ended;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (--call->holders > 0) return;
     ended = std::move(call_);
   }
@@ -231,13 +236,13 @@ void NodeStream::Release(Call* call) {
 }
 
 void NodeStream::Stop() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   stopped_ = true;
   if (call_ != nullptr) call_->context.TryCancel();
 }
 
 bool NodeStream::HasCall() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return call_ != nullptr;
 }
 

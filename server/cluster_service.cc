@@ -66,6 +66,7 @@ void EncodeReplica(const ReplicaStats& stats, v1::ReplicaStatus* out) {
   out->set_first_index(core.first_index.value());
   out->set_last_index(core.last_index.value());
   out->set_durable_index(core.durable.value());
+  out->set_log_bytes(stats.log_bytes);
   for (raft::NodeId voter : core.configuration.voters) {
     out->add_voters(voter.value());
   }

@@ -32,6 +32,7 @@ constexpr char kLock[] = "LOCK";
 constexpr char kIdentity[] = "identity";
 constexpr char kInitialized[] = "initialized";
 constexpr char kPeers[] = "peers";
+constexpr char kInUse[] = "IN_USE";  // in wal/; its own names are others
 
 // The LOCK file, locked. flock() ends with the process however that ends, so
 // nothing has to be cleaned up after a crash; the number in the file is for
@@ -177,8 +178,13 @@ class PosixDataDirectory : public DataDirectory {
 
   absl::Status MarkInitialized() override {
     if (initialized_) return absl::OkStatus();
-    absl::Status s = WriteFileDurably(
-        File(kInitialized), "The replicas of this server have been made.\n");
+    // The log makes its first file with its first write; until then this one
+    // tells it from a log that is gone, see CheckFilled().
+    absl::Status s = WriteFileDurably(absl::StrCat(wal_path(), "/", kInUse),
+                                      "The log of this server is here.\n");
+    if (!s.ok()) return s;
+    s = WriteFileDurably(File(kInitialized),
+                         "The replicas of this server have been made.\n");
     if (s.ok()) initialized_ = true;
     return s;
   }

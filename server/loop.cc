@@ -334,6 +334,7 @@ void Loop::ServeReads(Turn& turn) {
 void Loop::AddStats(HostStats* stats) const {
   for (const auto& replica : replicas_) {
     stats->replicas.push_back(replica->Stats());
+    stats->replicas.back().log_bytes = parts_.log->log_bytes(replica->group());
   }
   MergeAnswers(stats_, stats);
   {

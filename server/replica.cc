@@ -160,6 +160,12 @@ void Replica::Transfer(raft::NodeId target, TransferDone done) {
     return;
   }
   transfer_done_ = std::move(done);
+  transfer_ticks_ = 0;
+}
+
+void Replica::Tick() {
+  core_->Tick();
+  if (transfer_done_) ++transfer_ticks_;
 }
 
 void Replica::AbandonAll(Turn& turn) {
@@ -389,6 +395,10 @@ void Replica::CheckTransfer() {
                      " was not taken over in time; it stays here")));
   } else if (core_->leader()) {
     std::exchange(transfer_done_, nullptr)(core_->leader());
+  } else if (transfer_ticks_ >= 2 * options_.raft.election_timeout_ticks) {
+    // It left here and arrived nowhere: the others are gone, perhaps.
+    std::exchange(transfer_done_, nullptr)(absl::AbortedError(
+        absl::StrCat("group ", group_.value(), " has no known leader now")));
   }
 }
 

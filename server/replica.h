@@ -88,7 +88,7 @@ class Replica {
   // ---- inputs; Finish() carries out what follows from them ----
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
-  void Tick() { core_->Tick(); }
+  void Tick();
   void Persisted(const raft::PersistedPosition& position) {
     core_->Persisted(position);
   }
@@ -159,6 +159,7 @@ class Replica {
   std::deque<std::pair<raft::Index, std::vector<Operation>>> confirmed_;
 
   TransferDone transfer_done_;
+  uint32_t transfer_ticks_ = 0;  // since it was asked for
   uint64_t elections_started_ = 0;
   uint64_t elections_won_ = 0;
 };

@@ -43,6 +43,7 @@ struct ReplicaStats {
   raft::GroupId group;
   raft::CoreStatus core;
   uint64_t log_entries = 0;  // held: last - first + 1
+  uint64_t log_bytes = 0;    // of them, in the write-ahead log
   uint64_t sessions = 0;
   uint64_t pending_proposals = 0;
   uint64_t pending_reads = 0;

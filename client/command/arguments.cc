@@ -53,7 +53,8 @@ CLI::App* AddVerb(CLI::App* app, const char* name, const char* what,
 }
 
 // The words outlive the parser: verbs run after it is gone.
-void AddDataVerbs(CLI::App* app, std::shared_ptr<Words> w, Action* chosen) {
+void AddDataVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
+                  Action* chosen) {
   const char* value_help = "its value; - reads standard input";
   CLI::App* get =
       AddVerb(app, "get", "Print the value of a key", chosen, [w](Context& c) {
@@ -98,7 +99,8 @@ void AddDataVerbs(CLI::App* app, std::shared_ptr<Words> w, Action* chosen) {
   cas->add_option("VALUE", w->value, value_help)->required();
 }
 
-void AddClusterVerbs(CLI::App* app, std::shared_ptr<Words> w, Action* chosen) {
+void AddClusterVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
+                     Action* chosen) {
   CLI::App* status =
       AddVerb(app, "status", "How the cluster is; 4 when degraded", chosen,
               [w](Context& c) { return Status(c, w->flag); });

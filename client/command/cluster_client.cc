@@ -71,7 +71,9 @@ std::shared_ptr<grpc::Channel> ClusterClient::ChannelTo(
     // that comes back is seen at once, not after a long back-off.
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 500);
+    // Also how long one attempt to connect may take: longer than any question
+    // here, so that it is the question's deadline that ends the wait.
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
     channel = grpc::CreateCustomChannel(
         address, grpc::InsecureChannelCredentials(), arguments);

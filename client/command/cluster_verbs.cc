@@ -58,7 +58,7 @@ int Status(Context& context, bool wait) {
       wait ? kPerServer : std::min(kPerServer, context.Timeout(kPerServer));
   const absl::Time end = absl::Now() + context.Timeout(kWaitForLeaders);
   ClusterView view = BuildView((*client)->Ask(each), (*client)->file());
-  while (wait && !view.AllGroupsLed() && absl::Now() < end &&
+  while (wait && !view.Settled() && absl::Now() < end &&
          !interrupt->Wait(kBetweenAsks)) {
     const absl::Duration left = end - absl::Now();
     if (left <= absl::ZeroDuration()) break;

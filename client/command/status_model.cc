@@ -21,6 +21,7 @@ class Index {
     if (!answers.map.has_value()) return;
     for (const v1::Node& node : answers.map->nodes()) {
       nodes_[node.id()] = &node;
+      order_.push_back(node.id());
       const auto found = by_address_.find(node.address());
       if (found != by_address_.end()) by_node_[node.id()] = found->second;
     }
@@ -34,8 +35,20 @@ class Index {
     return found == nodes_.end() ? absl::StrFormat("node %016x", node)
                                  : found->second->address();
   }
+  // The group's members in the order of the map's nodes, which is that of the
+  // cluster file; then those that are no node of the map.
+  std::vector<uint64_t> InOrder(const v1::Group& group) const {
+    std::set<uint64_t> left(group.members().begin(), group.members().end());
+    std::vector<uint64_t> members;
+    for (const uint64_t node : order_) {
+      if (left.erase(node) == 1) members.push_back(node);
+    }
+    members.insert(members.end(), left.begin(), left.end());
+    return members;
+  }
 
  private:
+  std::vector<uint64_t> order_;
   std::map<std::string, const ServerAnswer*> by_address_;
   std::map<uint64_t, const v1::Node*> nodes_;
   std::map<uint64_t, const ServerAnswer*> by_node_;
@@ -146,7 +159,7 @@ GroupView BuildGroup(const Index& index, const v1::Group& group,
   GroupView view;
   view.id = group.id();
   int answering = 0;
-  for (const uint64_t node : group.members()) {
+  for (const uint64_t node : index.InOrder(group)) {
     view.members.push_back(BuildMember(index, group.id(), node));
     const MemberView& member = view.members.back();
     answering += member.reachable;
@@ -264,6 +277,14 @@ bool ClusterView::AllGroupsLed() const {
          std::all_of(groups.begin(), groups.end(), [](const GroupView& group) {
            return !group.leader.empty();
          });
+}
+
+bool ClusterView::Settled() const {
+  return AllGroupsLed() && std::all_of(servers.begin(), servers.end(),
+                                       [](const ServerView& server) {
+                                         return !server.reachable ||
+                                                server.healthy;
+                                       });
 }
 
 ClusterView BuildView(const ClusterAnswers& answers,

@@ -70,6 +70,8 @@ struct ClusterView {
   const GroupView* FindGroup(uint64_t id) const;
   // Every group of a known map has a leader.
   bool AllGroupsLed() const;
+  // That, and every server that answers has heard of its leaders.
+  bool Settled() const;
 };
 
 // `file` gives the ports of servers that no map names.

@@ -43,6 +43,7 @@ void LogIndex::Append(raft::GroupId group, const raft::Entry& entry,
     log.terms.push_back({entry.index, entry.term});
   }
   Retain(at);
+  log.bytes += at.bytes();
   cached_bytes_ += entry.data->size() + kCacheOverhead;
   Remember(group, entry.index);
   Evict();
@@ -71,7 +72,11 @@ void LogIndex::Adopt(raft::GroupId group, GroupLog log) {
   Remove(group);
   Retain(log.hard_state_at);
   Retain(log.start_at);
-  for (const Slot& slot : log.slots) Retain(slot.at);
+  log.bytes = 0;
+  for (const Slot& slot : log.slots) {
+    Retain(slot.at);
+    log.bytes += slot.at.bytes();
+  }
   groups_[group] = std::move(log);
 }
 
@@ -173,6 +178,7 @@ void LogIndex::Evict() {
 // Drops the entries from `index` on.
 void LogIndex::CutFrom(GroupLog& log, raft::Index index) {
   while (log.last() >= index) {
+    log.bytes -= log.slots.back().at.bytes();
     Drop(log.slots.back());
     log.slots.pop_back();
   }
@@ -187,6 +193,7 @@ void LogIndex::CutTo(GroupLog& log, raft::Index index) {
   const uint64_t count =
       std::min<uint64_t>(index > first ? index - first : 0, log.slots.size());
   for (uint64_t i = 0; i < count; ++i) {
+    log.bytes -= log.slots.front().at.bytes();
     Drop(log.slots.front());
     log.slots.pop_front();
   }

@@ -44,6 +44,7 @@ struct GroupLog {
   Location start_at;
   std::deque<Slot> slots;  // slots[i] is of index start.index + 1 + i
   std::vector<raft::TermRun> terms;
+  uint64_t bytes = 0;  // of the entries' records
 
   raft::Index last() const { return start.index + slots.size(); }
   bool Has(raft::Index index) const {

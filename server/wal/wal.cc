@@ -290,6 +290,12 @@ void WalImpl::Apply(absl::Span<const GroupWrite> writes) {
   stats_.inline_segments += counted_.inline_segments;
 }
 
+uint64_t WalImpl::log_bytes(raft::GroupId group) const {
+  std::lock_guard lock(mu_);
+  const GroupLog* log = index_.Find(group);
+  return log != nullptr ? log->bytes : 0;
+}
+
 WalStats WalImpl::stats() const {
   std::lock_guard lock(mu_);
   WalStats stats = stats_;

@@ -135,6 +135,8 @@ class Wal {
   virtual bool wants_maintenance() const = 0;  // any thread
 
   virtual WalStats stats() const = 0;  // any thread
+  // Of the entries that the group's log holds, headers included. Any thread.
+  virtual uint64_t log_bytes(raft::GroupId group) const = 0;
 };
 
 }  // namespace kv739::wal

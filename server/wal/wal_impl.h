@@ -38,6 +38,7 @@ class WalImpl : public Wal {
   absl::Status Maintain() override;
   bool wants_maintenance() const override;
   WalStats stats() const override;
+  uint64_t log_bytes(raft::GroupId group) const override;
 
  private:
   // A live record of an old segment that the next Append writes again.

@@ -54,6 +54,9 @@ class WalThreadImpl : public WalThread {
     return pending_tasks_.load(std::memory_order_acquire) > 0 &&
            !failed_.load(std::memory_order_acquire);
   }
+  uint64_t log_bytes(raft::GroupId group) const override {
+    return wal_->log_bytes(group);
+  }
   uint64_t queued_bytes() const override {
     return queued_bytes_.load(std::memory_order_relaxed);
   }

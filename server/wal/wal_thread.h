@@ -39,6 +39,8 @@ class LogWriter {
   // True while submitted tasks are not durable yet: the WAL thread will come
   // back to its owner by itself.
   virtual bool busy() const = 0;
+  // See Wal::log_bytes(). Any thread.
+  virtual uint64_t log_bytes(raft::GroupId group) const = 0;
 };
 
 // One call of Wal::Append that wrote, for metrics.

@@ -29,11 +29,11 @@ Reaction ErrorReaction(v1::ErrorCode code, const std::string& leader,
 struct FakeCluster::Stream {
   using Rpc = grpc::ServerReaderWriter<v1::ResultBatch, v1::OperationBatch>;
 
-  absl::Mutex mutex;
+  std::mutex mutex;
   Rpc* rpc ABSL_GUARDED_BY(mutex) = nullptr;  // nullptr: it has ended
 
   void Write(const v1::ResultBatch& batch) {
-    absl::MutexLock lock(&mutex);
+    const std::lock_guard lock(mutex);
     if (rpc != nullptr) rpc->Write(batch);
   }
 };
@@ -55,12 +55,15 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
 
   // On the port that it had before, or on a free one.
   void Start() {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (port_ == 0) ReservePort();
     grpc::ServerBuilder builder;
     builder.AddListeningPort(absl::StrCat("127.0.0.1:", port_),
                              grpc::InsecureServerCredentials());
     builder.SetMaxReceiveMessageSize(16 << 20);
+    // As kv739d: clients look every 10 s whether it is still there.
+    builder.AddChannelArgument(
+        GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 4'000);
     builder.RegisterService(static_cast<v1::KeyValue::Service*>(this));
     builder.RegisterService(static_cast<v1::Cluster::Service*>(this));
     builder.RegisterService(static_cast<v1::Admin::Service*>(this));
@@ -69,7 +72,7 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
   }
 
   void Stop() {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
@@ -82,7 +85,7 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
                       FakeCluster::Stream::Rpc* rpc) override {
     const auto stream = std::make_shared<FakeCluster::Stream>();
     {
-      absl::MutexLock lock(&stream->mutex);
+      const std::lock_guard lock(stream->mutex);
       stream->rpc = rpc;
     }
     grpc::Status status;
@@ -93,7 +96,7 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
         break;
       }
     }
-    absl::MutexLock lock(&stream->mutex);
+    const std::lock_guard lock(stream->mutex);
     stream->rpc = nullptr;
     return status;
   }
@@ -106,7 +109,7 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
 
   grpc::Status Die(grpc::ServerContext*, const v1::DieRequest*,
                    v1::DieResponse*) override {
-    absl::MutexLock lock(&cluster_->mutex_);
+    const std::lock_guard lock(cluster_->mutex_);
     if (cluster_->refuse_die_) {
       return grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "not from here");
     }
@@ -141,7 +144,7 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
   FakeCluster* const cluster_;
   const int index_;
   int reserved_ = -1;
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_ ABSL_GUARDED_BY(mutex_);
 };
@@ -159,7 +162,7 @@ FakeCluster::FakeCluster(int count) {
     out << addresses_.back() << "\n";
   }
   out.close();
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   map_ = kv::InitialClusterMap(*kv::ReadClusterFile(config_file_));
   for (size_t i = 0; i < map_.groups.size(); ++i) {
     leaders_[map_.groups[i].id.value()] = static_cast<int>(i) * 5;
@@ -169,7 +172,7 @@ FakeCluster::FakeCluster(int count) {
 FakeCluster::~FakeCluster() {
   std::vector<std::thread> stoppers;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     stoppers.swap(stoppers_);
   }
   for (std::thread& thread : stoppers) thread.join();
@@ -182,22 +185,22 @@ std::string FakeCluster::address(int server) const {
 }
 
 kv::ClusterMap FakeCluster::map() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return map_;
 }
 
 void FakeCluster::SetScript(Script script) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   script_ = std::move(script);
 }
 
 void FakeCluster::SetLeader(raft::GroupId group, int server) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   leaders_[group.value()] = server;
 }
 
 void FakeCluster::SetMap(kv::ClusterMap map) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   map_ = std::move(map);
 }
 
@@ -207,7 +210,7 @@ void FakeCluster::Start(int server) { nodes_[server]->Start(); }
 void FakeCluster::Release() {
   std::vector<Held> held;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     held.swap(held_);
   }
   std::map<std::shared_ptr<Stream>, v1::ResultBatch> batches;
@@ -218,70 +221,67 @@ void FakeCluster::Release() {
 }
 
 void FakeCluster::ForgetSessions() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   sessions_.clear();
 }
 
 void FakeCluster::RefuseDie(bool refuse) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   refuse_die_ = refuse;
 }
 
 std::vector<Seen> FakeCluster::seen() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return seen_;
 }
 
 void FakeCluster::AwaitSeen(size_t count) {
-  absl::MutexLock lock(&mutex_);
-  const auto enough = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return seen_.size() >= count;
-  };
-  mutex_.Await(absl::Condition(&enough));
+  std::unique_lock lock(mutex_);
+  seen_more_.wait(lock, [&] { return seen_.size() >= count; });
 }
 
 uint64_t FakeCluster::messages() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return messages_;
 }
 
 uint64_t FakeCluster::operations() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return seen_.size();
 }
 
 int FakeCluster::map_fetches() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return map_fetches_;
 }
 
 int FakeCluster::writes(const std::string& key) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   auto it = data_.find(key);
   return it == data_.end() ? 0 : it->second.writes;
 }
 
 std::optional<std::string> FakeCluster::value(const std::string& key) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   auto it = data_.find(key);
   if (it == data_.end()) return std::nullopt;
   return it->second.value;
 }
 
 void FakeCluster::SetValue(const std::string& key, const std::string& value) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   data_[key] = {value, next_version_++, 0};
 }
 
 std::string FakeCluster::violation() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return violation_;
 }
 
 // ---- what servers do ----
 
 v1::GetMapResponse FakeCluster::MapResponse() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   ++map_fetches_;
   v1::GetMapResponse response;
   response.set_cluster_id(map_.cluster_id);
@@ -342,7 +342,6 @@ std::string KeyOf(const v1::Operation& operation) {
 }  // namespace
 
 Seen FakeCluster::Look(int server, const v1::Operation& operation) {
-  mutex_.AssertHeld();
   Seen seen;
   seen.server = server;
   seen.kind = operation.kind_case();
@@ -363,12 +362,13 @@ bool FakeCluster::Handle(int server, const v1::OperationBatch& batch,
   v1::ResultBatch answers;
   bool keep = true;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     ++messages_;
     answers.set_map_epoch(map_.epoch);
     for (const v1::Operation& operation : batch.operations()) {
       const Seen seen = Look(server, operation);
       seen_.push_back(seen);
+      seen_more_.notify_all();
       const Reaction reaction = script_ ? script_(seen) : Reaction{};
       v1::OperationResult result;
       switch (reaction.what) {
@@ -398,7 +398,6 @@ bool FakeCluster::Handle(int server, const v1::OperationBatch& batch,
 
 v1::OperationResult FakeCluster::Do(const Seen& seen,
                                     const v1::Operation& operation) {
-  mutex_.AssertHeld();
   v1::OperationResult result;
   const kv::GroupInfo* group = map_.FindGroup(seen.group);
   const kv::NodeInfo& node = map_.nodes[seen.server];
@@ -433,7 +432,6 @@ v1::OperationResult FakeCluster::Do(const Seen& seen,
 
 v1::OperationResult FakeCluster::DoWrite(const Seen& seen,
                                          const v1::Operation& operation) {
-  mutex_.AssertHeld();
   v1::OperationResult result;
   auto& sessions = sessions_[seen.group.value()];
   auto session = sessions.find(seen.session);

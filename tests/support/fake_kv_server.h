@@ -10,17 +10,18 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "kv/cluster_map.h"
 #include "kv739/v1/admin.grpc.pb.h"
 #include "kv739/v1/cluster.grpc.pb.h"
@@ -108,9 +109,11 @@ class FakeCluster {
     std::map<uint64_t, v1::WriteResponse> answers;
   };
 
+  // With the lock held.
   Seen Look(int server, const v1::Operation& operation);
   v1::OperationResult Do(const Seen& seen, const v1::Operation& operation);
   v1::OperationResult DoWrite(const Seen& seen, const v1::Operation& operation);
+
   // False: the stream is to be broken.
   bool Handle(int server, const v1::OperationBatch& batch,
               const std::shared_ptr<Stream>& stream);
@@ -120,7 +123,9 @@ class FakeCluster {
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::string> addresses_;
 
-  absl::Mutex mutex_;
+  // std::mutex: Debian's abseil is not built for the thread sanitizer.
+  std::mutex mutex_;
+  std::condition_variable seen_more_;
   kv::ClusterMap map_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, int> leaders_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Entry> data_ ABSL_GUARDED_BY(mutex_);

@@ -68,6 +68,9 @@ class HostCluster::NodeLog : public wal::LogWriter {
     done(wal_->Read(group, first, last, max_bytes));
   }
   bool busy() const override { return !tasks_.empty(); }
+  uint64_t log_bytes(raft::GroupId group) const override {
+    return wal_->log_bytes(group);
+  }
   bool CompleteOne() {
     if (tasks_.empty()) return false;
     wal::WalTask task = std::move(tasks_.front());

@@ -5,13 +5,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/blocking_counter.h"
-#include "absl/synchronization/notification.h"
 #include "client/lib739kv.h"
 #include "tests/support/fake_kv_server.h"
 
@@ -247,21 +246,16 @@ TEST_F(HandleTest, AHangingServerIsLeft) {
 
 TEST_F(HandleTest, ALateAnswerCounts) {
   Once({Reaction::kHold, {}});
-  absl::Notification done;
-  int code = -99;
-  std::thread writer([&] {
-    code = Put("k", "v");
-    done.Notify();
-  });
+  std::future<int> put =
+      std::async(std::launch::async, [&] { return Put("k", "v"); });
   // The second try asks a follower that knows no leader.
   cluster_.AwaitSeen(1);
   while (Puts().empty()) cluster_.AwaitSeen(cluster_.operations() + 1);
   cluster_.SetLeader(raft::GroupId(0), -1);
   while (Puts().size() < 2) cluster_.AwaitSeen(cluster_.operations() + 1);
-  EXPECT_FALSE(done.HasBeenNotified());
+  EXPECT_EQ(put.wait_for(milliseconds(0)), std::future_status::timeout);
   cluster_.Release();
-  writer.join();
-  EXPECT_EQ(code, 1);
+  EXPECT_EQ(put.get(), 1);
   EXPECT_EQ(cluster_.writes("k"), 1);
 }
 
@@ -369,7 +363,8 @@ TEST_F(HandleTest, WhatWaitsTogetherTravelsTogether) {
 }
 
 struct Counter {
-  absl::BlockingCounter left{1000};
+  std::promise<void> all;
+  std::atomic<int> left{1000};
   std::atomic<int> done{0};
   std::atomic<int> once[1000] = {};
 };
@@ -392,12 +387,13 @@ TEST_F(HandleTest, AThousandInFlight) {
                     auto* slot = static_cast<Slot*>(context);
                     if (code == 1 && result != nullptr) ++slot->counter->done;
                     ++slot->counter->once[slot->index];
-                    slot->counter->left.DecrementCount();
+                    if (--slot->counter->left == 0)
+                      slot->counter->all.set_value();
                   },
                   &slots[i]),
               KV739_OK);
   }
-  counter.left.Wait();
+  counter.all.get_future().wait();
   EXPECT_EQ(counter.done, 1000);
   for (const auto& times : counter.once) EXPECT_EQ(times, 1);
   EXPECT_LT(cluster_.messages() - before, 500u);
@@ -406,7 +402,7 @@ TEST_F(HandleTest, AThousandInFlight) {
 TEST_F(HandleTest, CallbacksMayStartMoreAndMayNotWait) {
   struct State {
     kv739_client* client;
-    absl::Notification done;
+    std::promise<void> done;
     int sync_code = 0;
     int second_code = -99;
   } state{client_, {}};
@@ -414,7 +410,7 @@ TEST_F(HandleTest, CallbacksMayStartMoreAndMayNotWait) {
                                    const kv739_result*) {
     auto* s = static_cast<State*>(context);
     s->second_code = code;
-    s->done.Notify();
+    s->done.set_value();
   };
   static kv739_callback second_callback;
   second_callback = second;
@@ -428,7 +424,7 @@ TEST_F(HandleTest, CallbacksMayStartMoreAndMayNotWait) {
           },
           &state),
       KV739_OK);
-  state.done.WaitForNotification();
+  state.done.get_future().wait();
   EXPECT_EQ(state.sync_code, KV739_E_INVALID);
   EXPECT_EQ(state.second_code, 0);
 }

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
@@ -199,6 +200,11 @@ std::string FakeCluster::ConfigText() const {
 
 v1::GetStatusResponse* FakeCluster::status(size_t server) {
   return &servers_[server]->status;
+}
+
+void FakeCluster::ReverseMembers() {
+  auto* members = map_.mutable_groups(0)->mutable_members();
+  std::reverse(members->begin(), members->end());
 }
 
 std::string FakeCluster::last_transfer() const {

@@ -28,6 +28,8 @@ class FakeCluster {
   std::string ConfigText() const;
   // What server says of itself; to be changed before anyone asks.
   v1::GetStatusResponse* status(size_t server);
+  // Lists the members of group 0 from last to first; before anyone asks.
+  void ReverseMembers();
   // Of the last TransferLeader that a server got: "server group target".
   std::string last_transfer() const;
 

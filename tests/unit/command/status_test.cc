@@ -189,6 +189,15 @@ TEST_F(StatusTest, ServersThatOnlyTheMapNamesAreAskedToo) {
   EXPECT_EQ(status["servers"].size(), 5u);
 }
 
+TEST_F(StatusTest, MembersComeInTheOrderOfTheMap) {
+  Start({kUp, kUp, kUp});
+  cluster_->ReverseMembers();
+  const json members = StatusJson(kOk)["groups"][0]["members"];
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(members[i]["server"], cluster_->address(i));
+  }
+}
+
 TEST_F(StatusTest, SpareServers) {
   Start({kUp, kUp, kUp, kUp, kUp, kUp});
   EXPECT_THAT(Kv739({"status"}).out, HasSubstr("1 group, 1 spare"));

@@ -15,10 +15,10 @@ class StalledLeader {
     core.AcknowledgeAll({2, 3});
     core.Propose();
     Take();
-    core.Receive(2, AppendEntriesResponse{
-                        core->term(), true, core->last_index(), {}});
-    core.Receive(3, AppendEntriesResponse{
-                        core->term(), true, core->last_index(), {}});
+    core.Receive(
+        2, AppendEntriesResponse{core->term(), true, core->last_index(), {}});
+    core.Receive(
+        3, AppendEntriesResponse{core->term(), true, core->last_index(), {}});
     Take();
   }
 

@@ -246,6 +246,29 @@ TEST(HostTest, AStoppingHostHandsOverAndRefuses) {
   EXPECT_NE(cluster.ElectLeader(kGroup), leader);
 }
 
+TEST(HostTest, ALeaderWhosePeersAreAllGoneStopsInBoundedTime) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  for (int i = 0; i < 5; ++i) {
+    if (i != leader) cluster.Crash(i);
+  }
+  int still_led = -1;
+  cluster.host(leader)->BeginStop([&](int n) { still_led = n; });
+  cluster.Tick(60);
+  EXPECT_EQ(still_led, 1);
+}
+
+TEST(HostTest, StatusTellsTheSizeOfTheLog) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  const uint64_t before = cluster.Stats(leader).replicas[0].log_bytes;
+  cluster.Call(Put("a", std::string(1000, 'v')));
+  const uint64_t after = cluster.Stats(leader).replicas[0].log_bytes;
+  EXPECT_GT(after, before + 1000);
+  EXPECT_LT(after, before + 1200);
+}
+
 TEST(HostTest, StopAnswersEverythingThatWaits) {
   HostCluster cluster(5);
   const int leader = cluster.ElectLeader(kGroup);

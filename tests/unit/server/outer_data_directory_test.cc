@@ -14,6 +14,7 @@
 #include "server/data_directory.h"
 #include "server/durable_file.h"
 #include "server/identity_file.h"
+#include "server/wal/wal.h"
 #include "tests/unit/server/outer_temp_dir.h"
 
 namespace kv739::server {
@@ -244,6 +245,32 @@ TEST(DataDirectory, LeavesOtherPeoplesDirectoriesAlone) {
   EXPECT_EQ(Open(file.Sub("data/below")).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Open("").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// The log makes its first file with its first write, and a server may be
+// killed before it has one.
+TEST(DataDirectory, TakesAServerThatWasKilledBeforeItsFirstWrite) {
+  const OuterTempDir temp;
+  {
+    auto dir = Open(temp.path());
+    ASSERT_TRUE(dir.ok()) << dir.status();
+    WriteText((*dir)->db_path() + "/CURRENT", "x");
+    ASSERT_TRUE((*dir)->MarkInitialized().ok());
+  }
+  {
+    auto dir = Open(temp.path());
+    ASSERT_TRUE(dir.ok()) << dir.status();
+    EXPECT_TRUE((*dir)->initialized());
+    wal::WalOptions options;
+    options.segment_bytes = 1 << 20;
+    auto log =
+        wal::Wal::Open(wal::FileSystem::Posix(), (*dir)->wal_path(), options);
+    EXPECT_TRUE(log.ok()) << log.status();
+  }
+  EXPECT_TRUE(Open(temp.path()).ok());
+  fs::remove_all(temp.Sub("wal"));
+  fs::create_directory(temp.Sub("wal"));
+  EXPECT_EQ(Open(temp.path()).status().code(), absl::StatusCode::kDataLoss);
 }
 
 // A server that was in use and finds nothing must not vote again (M6).
