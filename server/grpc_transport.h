@@ -24,7 +24,6 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/random/random.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "raft/v1/raft.grpc.pb.h"
 #include "server/peer_stream.h"

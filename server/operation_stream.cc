@@ -90,7 +90,7 @@ void OperationStream::OnRead(bool ok) {
   }
   bool pause;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     pause = waiting_bytes_ > limits_.pause_bytes;
   }
   // OnWritten() reads on; results wait, so a write is under way.
@@ -102,7 +102,7 @@ void OperationStream::TakeOperations() {
   const uint32_t count = static_cast<uint32_t>(request_.operations_size());
   uint32_t room;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     const uint32_t held = unanswered_ + waiting_results_;
     room = held < limits_.max_operations ? limits_.max_operations - held : 0;
     if (room > count) room = count;
@@ -131,7 +131,7 @@ void OperationStream::TakeOperations() {
     }
   }
   if (refused.empty()) return;
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   for (Reply& reply : refused) {
     if (reply.code == ReplyCode::kInvalidArgument) --unanswered_;
     AddResult(&reply);
@@ -164,7 +164,7 @@ void OperationStream::AddResult(Reply* reply) {
 }
 
 void OperationStream::Deliver(Reply reply) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   --unanswered_;
   AddResult(&reply);
 }
@@ -174,22 +174,22 @@ void OperationStream::Flush() {
   if (!pass) return;
   Batch* batch;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (broken_ || writing_ != nullptr || waiting_.empty()) return;
     writing_ = std::move(waiting_.front());
     waiting_.pop_front();
     batch = writing_.get();
+    batch->message.set_map_epoch(shared_->map_epoch.load());
     waiting_bytes_ -= batch->bytes;
     waiting_results_ -= static_cast<uint32_t>(batch->message.results_size());
   }
-  batch->message.set_map_epoch(shared_->map_epoch.load());
   call_->Write(batch->message, &written_tag_);
 }
 
 void OperationStream::OnWritten(bool ok) {
   bool resume;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     RecycleWritten();
     if (!ok) {
       broken_ = true;
@@ -230,7 +230,7 @@ void OperationStream::FinishIfDone() {
   if (!open_ || finishing_) return;
   grpc::Status status;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (writing_ != nullptr) return;
     const bool answered = unanswered_ == 0 && waiting_.empty();
     if (!broken_ && !((input_over_ || stopping_) && answered)) return;

@@ -9,6 +9,8 @@
 //       are dropped with OVERLOADED; four times that: old values of writes,
 //       with UNKNOWN (they can be asked for again under their sequence)
 //
+// std::mutex, since absl::Mutex of Debian looks for deadlocks at every lock.
+//
 // Threads: results come from any thread; everything else in the loop thread.
 // Ownership: the service holds a stream until gRPC is done with it, and each
 // operation under way holds it too. A stream whose client is gone drops its
@@ -21,11 +23,11 @@
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "kv739/v1/kv.grpc.pb.h"
 #include "server/operation.h"
 #include "server/rpc_loop.h"
@@ -90,9 +92,10 @@ class OperationStream final
   void Read();
   // Takes the operations of request_ that there is room for.
   void TakeOperations();
-  void AddResult(Reply* reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DropResults() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RecycleWritten() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // mutex_ is held, for these three.
+  void AddResult(Reply* reply);
+  void DropResults();
+  void RecycleWritten();
   // Ends the call when nothing is left to do.
   void FinishIfDone();
   void EndIfOver();
@@ -119,16 +122,16 @@ class OperationStream final
   bool finished_ = false;
   std::string refusal_;  // why input is over, when it is our doing
 
-  absl::Mutex mutex_;
-  bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // results are dropped
-  uint32_t unanswered_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint32_t waiting_results_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::deque<std::unique_ptr<Batch>> waiting_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<Batch> spare_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;     // guards what follows
+  bool broken_ = false;  // results are dropped
+  uint32_t unanswered_ = 0;
+  uint32_t waiting_results_ = 0;
+  uint64_t waiting_bytes_ = 0;
+  std::deque<std::unique_ptr<Batch>> waiting_;
+  std::unique_ptr<Batch> spare_;
   // Being written; whoever made it so is the only one to touch it until the
   // event comes.
-  std::unique_ptr<Batch> writing_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Batch> writing_;
 };
 
 }  // namespace kv739::server

@@ -14,7 +14,7 @@ PeerLink::~PeerLink() = default;
 void PeerLink::Send(std::vector<GroupMessage> messages) {
   std::shared_ptr<PeerStream> stream;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     stream = stream_;
   }
   if (stream == nullptr) {
@@ -29,7 +29,7 @@ PeerState PeerLink::State() const {
   state.id = id_;
   state.address = address_;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     state.connected = stream_ != nullptr;
   }
   state.queue_bytes = queue_bytes.load();
@@ -48,14 +48,14 @@ PeerState PeerLink::State() const {
 std::shared_ptr<PeerStream> PeerLink::Attach(
     std::shared_ptr<PeerStream> stream) {
   ++connects;
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   stream_.swap(stream);
   return stream;
 }
 
 void PeerLink::Detach(const PeerStream* stream) {
   std::shared_ptr<PeerStream> old;  // freed without the lock
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   if (stream_.get() == stream) old = std::move(stream_);
 }
 

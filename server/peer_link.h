@@ -9,10 +9,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "raft/types.h"
 #include "server/transport.h"
 
@@ -70,8 +70,8 @@ class PeerLink {
  private:
   const raft::NodeId id_;
   const std::string address_;
-  mutable absl::Mutex mutex_;
-  std::shared_ptr<PeerStream> stream_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;  // guards stream_
+  std::shared_ptr<PeerStream> stream_;
 };
 
 }  // namespace kv739::server

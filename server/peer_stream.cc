@@ -112,7 +112,7 @@ void PeerStream::Receive() {
 
 void PeerStream::SendHello() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     writing_ = true;
     TakeBatch();
   }
@@ -131,7 +131,7 @@ void PeerStream::Send(std::vector<GroupMessage> messages) {
       }
       bytes += size;
     }
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (closed_ || queue_bytes_ + bytes > max_queue_bytes_) {
       link_->dropped_messages += messages.size();
       return;
@@ -164,8 +164,6 @@ void PeerStream::SetQueueBytes(uint64_t bytes) {
 }
 
 void PeerStream::WriteBatch() {
-  OpPass pass(&shared_->gate);
-  if (!pass) return;
   // Entries' bytes are copied here, once: about 34 ns for one of 272 bytes.
   write_batch_.Clear();
   write_batch_.set_cluster_id(own_.cluster_id);
@@ -187,13 +185,14 @@ void PeerStream::WriteBatch() {
     ++link_->sent_batches;
   }
   batch_.clear();  // lets go of the payloads
-  StartWrite();
+  OpPass pass(&shared_->gate);
+  if (pass) StartWrite();
 }
 
 void PeerStream::OnWritten(bool ok) {
   bool more = false;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     writing_ = false;
     if (ok && !closed_ && !queue_.empty()) {
       writing_ = true;
@@ -218,7 +217,7 @@ void PeerStream::FinishIfDone() {
   if (!ending_ || reading_ || finishing_) return;
   if (link_ != nullptr) link_->Detach(this);
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     closed_ = true;
     if (!queue_.empty()) {
       link_->dropped_messages += queue_.size();

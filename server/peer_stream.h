@@ -16,11 +16,11 @@
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "raft/v1/raft.grpc.pb.h"
 #include "server/peer_link.h"
 #include "server/rpc_loop.h"
@@ -119,10 +119,10 @@ class PeerStream : public std::enable_shared_from_this<PeerStream> {
   void EndIfOver();
 
   // Makes the next batch of what waits. The caller writes it afterwards,
-  // without the lock.
-  void TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // without the lock. mutex_ is held.
+  void TakeBatch();
   void WriteBatch();
-  void SetQueueBytes(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetQueueBytes(uint64_t bytes);  // mutex_ is held
 
   const raft::NodeId expected_;
   const PeerIdentity own_;
@@ -139,11 +139,11 @@ class PeerStream : public std::enable_shared_from_this<PeerStream> {
   std::shared_ptr<PeerLink> link_;
   raft::NodeId to_;
 
-  absl::Mutex mutex_;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  std::deque<GroupMessage> queue_ ABSL_GUARDED_BY(mutex_);
-  uint64_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::mutex mutex_;  // guards what follows, but batch_
+  bool closed_ = false;
+  bool writing_ = false;
+  std::deque<GroupMessage> queue_;
+  uint64_t queue_bytes_ = 0;
   // Of the write under way; whoever set writing_ has it until the event.
   std::vector<GroupMessage> batch_;
 };

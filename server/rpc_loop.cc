@@ -2,7 +2,10 @@
 
 #include <grpc/support/time.h>
 
+#include <algorithm>
 #include <utility>
+
+#include "absl/time/clock.h"
 
 namespace kv739::server {
 namespace {
@@ -10,8 +13,9 @@ namespace {
 // A task that came from elsewhere; frees itself.
 class PostedTask : public Event {
  public:
-  PostedTask(grpc::CompletionQueue* queue, absl::AnyInvocable<void()> task)
-      : task_(std::move(task)) {
+  explicit PostedTask(absl::AnyInvocable<void()> task)
+      : task_(std::move(task)) {}
+  void Set(grpc::CompletionQueue* queue) {
     alarm_.Set(queue, gpr_now(GPR_CLOCK_MONOTONIC), this);
   }
   void Complete(bool) override {
@@ -34,21 +38,22 @@ void OpGate::Close() {
 }
 
 void RpcShared::CallBegins() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   ++calls_;
 }
 
 void RpcShared::CallEnds() {
-  absl::MutexLock lock(&mutex_);
-  --calls_;
+  const std::lock_guard lock(mutex_);
+  if (--calls_ == 0) none_left_.notify_all();
 }
 
 bool RpcShared::WaitForCalls(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithDeadline(
-      absl::Condition(
-          +[](int64_t* calls) { return *calls == 0; }, &calls_),
-      deadline);
+  // As a duration, since the wall clock may jump meanwhile.
+  const absl::Duration patience =
+      std::min(deadline - absl::Now(), absl::Hours(24));
+  std::unique_lock lock(mutex_);
+  return none_left_.wait_for(lock, absl::ToChronoMilliseconds(patience),
+                             [this] { return calls_ == 0; });
 }
 
 class RpcLoop::TickEvent : public Event {
@@ -106,9 +111,9 @@ void RpcLoop::Shutdown() {
 }
 
 void RpcLoop::Post(absl::AnyInvocable<void()> task) {
+  auto posted = std::make_unique<PostedTask>(std::move(task));
   OpPass pass(gate());
-  // Freed by its own event.
-  if (pass) new PostedTask(queue_.get(), std::move(task));
+  if (pass) posted.release()->Set(queue_.get());  // frees itself
 }
 
 void RpcLoop::SetTickAlarm() {
@@ -128,6 +133,7 @@ void RpcLoop::Run() {
   while (queue_->Next(&tag, &ok)) {
     int events = 0;
     do {
+      gate()->Observe();
       static_cast<Event*>(tag)->Complete(ok);
     } while (++events < kMaxEventsPerTurn &&
              queue_->AsyncNext(&tag, &ok, gpr_inf_past(GPR_CLOCK_MONOTONIC)) ==

@@ -15,13 +15,14 @@
 #include <grpcpp/completion_queue.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/clock.h"
 #include "server/request_handler.h"
@@ -51,6 +52,9 @@ class OpGate {
   void Leave() {
     if (inside_.fetch_sub(1) == 1 && closed_.load()) inside_.notify_all();
   }
+  // What was written before an Enter() is seen after this, once the event of
+  // the operation has come.
+  void Observe() const { (void)inside_.load(); }
   // Returns once nobody is inside; nobody gets in any more.
   void Close();
 
@@ -88,8 +92,9 @@ struct RpcShared {
   bool WaitForCalls(absl::Time deadline);
 
  private:
-  absl::Mutex mutex_;
-  int64_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::mutex mutex_;  // guards calls_
+  std::condition_variable none_left_;
+  int64_t calls_ = 0;
 };
 
 class RpcLoop {

@@ -6,13 +6,14 @@
 #include <grpcpp/create_channel.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -28,41 +29,56 @@ class FakeHandler : public RequestHandler {
   explicit FakeHandler(std::shared_ptr<const kv::ClusterMap> map)
       : map_(std::move(map)) {}
 
-  // Answers an operation; without it operations are kept for Take().
-  std::function<Reply(const Operation&)> answer;
-  std::function<absl::StatusOr<raft::NodeId>(raft::GroupId, raft::NodeId)>
-      transfer;
-  HostStats stats;
+  using Answer = std::function<Reply(const Operation&)>;
+  using Transfer =
+      std::function<absl::StatusOr<raft::NodeId>(raft::GroupId, raft::NodeId)>;
+
+  // Answers each operation; without it they are kept for Take(). What the
+  // functions share with the test is guarded by Sync().
+  void SetAnswer(Answer answer) {
+    const std::lock_guard lock(mutex_);
+    answer_ = std::move(answer);
+  }
+  void SetTransfer(Transfer transfer) {
+    const std::lock_guard lock(mutex_);
+    transfer_ = std::move(transfer);
+  }
+  // Orders what the test does with what the functions did and will do.
+  void Sync() { const std::lock_guard lock(mutex_); }
+  HostStats stats;  // set before Start()
 
   void Submit(std::vector<Operation> operations) override {
-    if (answer) {
-      std::vector<std::shared_ptr<ReplySink>> sinks;
+    std::vector<std::pair<std::shared_ptr<ReplySink>, Reply>> replies;
+    {
+      const std::lock_guard lock(mutex_);
+      largest_submit_ = std::max(largest_submit_, operations.size());
       for (Operation& operation : operations) {
-        Reply reply = answer(operation);
+        if (!answer_) {
+          operations_.push_back(std::move(operation));
+          continue;
+        }
+        Reply reply = answer_(operation);
         reply.tag = operation.tag;
         reply.kind = operation.kind;
-        operation.sink->Deliver(std::move(reply));
-        sinks.push_back(std::move(operation.sink));
+        replies.emplace_back(std::move(operation.sink), std::move(reply));
       }
-      for (const auto& sink : sinks) sink->Flush();
-      return;
     }
-    absl::MutexLock lock(&mutex_);
-    largest_submit_ = std::max(largest_submit_, operations.size());
-    for (Operation& operation : operations) {
-      operations_.push_back(std::move(operation));
-    }
+    changed_.notify_all();
+    for (auto& [sink, reply] : replies) sink->Deliver(std::move(reply));
+    for (auto& [sink, reply] : replies) sink->Flush();
   }
   void OnPeerMessages(raft::NodeId from,
                       std::vector<GroupMessage> messages) override {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     for (GroupMessage& message : messages) {
       messages_.push_back({from, std::move(message)});
     }
+    changed_.notify_all();
   }
   void Tick() override {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     ++ticks_;
+    changed_.notify_all();
   }
   void CollectStats(absl::AnyInvocable<void(HostStats)> done) override {
     done(stats);
@@ -70,61 +86,65 @@ class FakeHandler : public RequestHandler {
   void TransferLeadership(
       raft::GroupId group, raft::NodeId target,
       absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) override {
-    done(transfer(group, target));
+    absl::StatusOr<raft::NodeId> leader = raft::NodeId();
+    {
+      const std::lock_guard lock(mutex_);
+      leader = transfer_(group, target);
+    }
+    done(std::move(leader));
   }
   std::shared_ptr<const kv::ClusterMap> map() const override { return map_; }
   bool AllGroupsHaveLeader() override {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     return has_leader_;
   }
 
   // ---- the test's side ----
 
   void SetHasLeader(bool has) {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     has_leader_ = has;
   }
   // Waits until `count` operations are there and takes them all.
   std::vector<Operation> Take(size_t count) {
-    absl::MutexLock lock(&mutex_);
-    auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return operations_.size() >= count;
-    };
-    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience));
+    std::unique_lock lock(mutex_);
+    auto enough = [&] { return operations_.size() >= count; };
+    EXPECT_TRUE(
+        changed_.wait_for(lock, absl::ToChronoSeconds(kPatience), enough));
     return std::exchange(operations_, {});
   }
   std::vector<std::pair<raft::NodeId, GroupMessage>> TakeMessages(
       size_t count) {
-    absl::MutexLock lock(&mutex_);
-    auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return messages_.size() >= count;
-    };
-    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience))
+    std::unique_lock lock(mutex_);
+    auto enough = [&] { return messages_.size() >= count; };
+    EXPECT_TRUE(
+        changed_.wait_for(lock, absl::ToChronoSeconds(kPatience), enough))
         << messages_.size() << " messages of " << count;
     return std::exchange(messages_, {});
   }
   void AwaitTicks(uint64_t count) {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     const uint64_t target = ticks_ + count;
-    auto enough = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return ticks_ >= target;
-    };
-    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience));
+    auto enough = [&] { return ticks_ >= target; };
+    EXPECT_TRUE(
+        changed_.wait_for(lock, absl::ToChronoSeconds(kPatience), enough));
   }
   size_t largest_submit() {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock lock(mutex_);
     return largest_submit_;
   }
 
  private:
   const std::shared_ptr<const kv::ClusterMap> map_;
-  absl::Mutex mutex_;
-  std::vector<Operation> operations_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::pair<raft::NodeId, GroupMessage>> messages_
-      ABSL_GUARDED_BY(mutex_);
-  uint64_t ticks_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t largest_submit_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool has_leader_ ABSL_GUARDED_BY(mutex_) = true;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  Answer answer_;
+  Transfer transfer_;
+  std::vector<Operation> operations_;
+  std::vector<std::pair<raft::NodeId, GroupMessage>> messages_;
+  uint64_t ticks_ = 0;
+  size_t largest_submit_ = 0;
+  bool has_leader_ = true;
 };
 
 // Nodes 1, 2, ... at the given ports of 127.0.0.1, all in group 0.

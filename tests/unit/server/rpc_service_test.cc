@@ -30,7 +30,7 @@ class RpcServiceTest : public RpcFixture {
 };
 
 TEST_F(RpcServiceTest, GetCarriesKeyAndValue) {
-  handler_.answer = [](const Operation& operation) {
+  handler_.SetAnswer([](const Operation& operation) {
     EXPECT_EQ(operation.kind, OpKind::kGet);
     EXPECT_EQ(operation.key, "k");
     EXPECT_GT(operation.start_nanos, 0u);
@@ -39,7 +39,7 @@ TEST_F(RpcServiceTest, GetCarriesKeyAndValue) {
     reply.value = std::string("v\0w", 3);
     reply.version = 77;
     return reply;
-  };
+  });
   Start();
   grpc::ClientContext context;
   SetPatience(&context);
@@ -54,10 +54,10 @@ TEST_F(RpcServiceTest, GetCarriesKeyAndValue) {
 }
 
 TEST_F(RpcServiceTest, StaleGetIsAKindOfItsOwn) {
-  handler_.answer = [](const Operation& operation) {
+  handler_.SetAnswer([](const Operation& operation) {
     EXPECT_EQ(operation.kind, OpKind::kGetStale);
     return Reply();
-  };
+  });
   Start();
   grpc::ClientContext context;
   SetPatience(&context);
@@ -70,7 +70,7 @@ TEST_F(RpcServiceTest, StaleGetIsAKindOfItsOwn) {
 
 TEST_F(RpcServiceTest, WritesCarryAllTheirFields) {
   Operation seen;
-  handler_.answer = [&](const Operation& operation) {
+  handler_.SetAnswer([&](const Operation& operation) {
     seen.kind = operation.kind;
     seen.key = operation.key;
     seen.value = operation.value;
@@ -84,7 +84,7 @@ TEST_F(RpcServiceTest, WritesCarryAllTheirFields) {
     reply.version = 9;
     reply.swapped = operation.kind == OpKind::kCompareAndSwap;
     return reply;
-  };
+  });
   Start();
   auto fill = [](auto* request) {
     request->set_key("key");
@@ -95,6 +95,7 @@ TEST_F(RpcServiceTest, WritesCarryAllTheirFields) {
   auto check = [&](OpKind kind, const std::string& value,
                    const grpc::Status& status,
                    const v1::WriteResponse& response) {
+    handler_.Sync();
     EXPECT_TRUE(status.ok()) << status.error_message();
     EXPECT_EQ(seen.kind, kind);
     EXPECT_EQ(seen.key, "key");
@@ -106,6 +107,7 @@ TEST_F(RpcServiceTest, WritesCarryAllTheirFields) {
     EXPECT_EQ(response.old_value(), "old");
     EXPECT_EQ(response.version(), 9u);
     EXPECT_EQ(response.swapped(), kind == OpKind::kCompareAndSwap);
+    handler_.Sync();
   };
   {
     grpc::ClientContext context;
@@ -151,13 +153,13 @@ TEST_F(RpcServiceTest, WritesCarryAllTheirFields) {
 }
 
 TEST_F(RpcServiceTest, OpenSessionNamesTheGroup) {
-  handler_.answer = [](const Operation& operation) {
+  handler_.SetAnswer([](const Operation& operation) {
     EXPECT_EQ(operation.kind, OpKind::kOpenSession);
     EXPECT_EQ(operation.group, raft::GroupId(3));
     Reply reply;
     reply.session = 99;
     return reply;
-  };
+  });
   Start();
   grpc::ClientContext context;
   SetPatience(&context);
@@ -170,7 +172,7 @@ TEST_F(RpcServiceTest, OpenSessionNamesTheGroup) {
 
 TEST_F(RpcServiceTest, ErrorsAreStatusesWithTheErrorInTheTrailer) {
   ReplyCode code = ReplyCode::kOk;
-  handler_.answer = [&](const Operation&) {
+  handler_.SetAnswer([&](const Operation&) {
     Reply reply;
     reply.code = code;
     reply.message = "because";
@@ -178,7 +180,7 @@ TEST_F(RpcServiceTest, ErrorsAreStatusesWithTheErrorInTheTrailer) {
     reply.map_epoch = 8;
     reply.group = raft::GroupId(2);
     return reply;
-  };
+  });
   Start();
   const struct {
     ReplyCode reply;
@@ -201,6 +203,7 @@ TEST_F(RpcServiceTest, ErrorsAreStatusesWithTheErrorInTheTrailer) {
   };
   for (const auto& c : kCases) {
     code = c.reply;
+    handler_.Sync();
     grpc::ClientContext context;
     SetPatience(&context);
     v1::WriteResponse response;
@@ -260,12 +263,12 @@ TEST_F(RpcServiceTest, ManyCallsAtOnceGrowThePoolAndBeyondItAreRefused) {
 }
 
 TEST_F(RpcServiceTest, CallObjectsDoNotMixUpValues) {
-  handler_.answer = [](const Operation& operation) {
+  handler_.SetAnswer([](const Operation& operation) {
     Reply reply;
     reply.found = !operation.key.empty();
     reply.value = operation.key;
     return reply;
-  };
+  });
   RpcServerOptions options = TestOptions();
   options.key_value.armed_calls = 1;
   Start(options);
@@ -285,7 +288,7 @@ TEST_F(RpcServiceTest, CallObjectsDoNotMixUpValues) {
 }
 
 TEST_F(RpcServiceTest, ATooLargeMessageFailsItsCallAlone) {
-  handler_.answer = [](const Operation&) { return Reply(); };
+  handler_.SetAnswer([](const Operation&) { return Reply(); });
   Start();
   v1::PutRequest request;
   request.set_value(std::string(18 << 20, 'x'));
@@ -319,7 +322,7 @@ TEST_F(RpcServiceTest, AClientThatGoesAwayLeavesItsOperationUnharmed) {
     stub_->Get(&context, v1::GetRequest(), &response);
     canceller.join();
   }
-  handler_.answer = [](const Operation&) { return Reply(); };
+  handler_.SetAnswer([](const Operation&) { return Reply(); });
   grpc::ClientContext context;
   SetPatience(&context);
   v1::GetResponse response;
@@ -454,11 +457,11 @@ TEST_F(RpcAdminTest, DieCanBeSwitchedOff) {
 TEST_F(RpcAdminTest, TransferFindsTheTargetByItsAddress) {
   raft::NodeId wanted;
   absl::StatusOr<raft::NodeId> answer = raft::NodeId(1);
-  handler_.transfer = [&](raft::GroupId group, raft::NodeId target) {
+  handler_.SetTransfer([&](raft::GroupId group, raft::NodeId target) {
     EXPECT_EQ(group, raft::GroupId(0));
     wanted = target;
     return answer;
-  };
+  });
   Start(Options());
   auto stub = v1::Admin::NewStub(channel_);
   auto transfer = [&](const std::string& target,
@@ -467,7 +470,11 @@ TEST_F(RpcAdminTest, TransferFindsTheTargetByItsAddress) {
     SetPatience(&context);
     v1::TransferLeaderRequest request;
     request.set_target(target);
-    return stub->TransferLeader(&context, request, response);
+    handler_.Sync();
+    const grpc::Status status =
+        stub->TransferLeader(&context, request, response);
+    handler_.Sync();
+    return status;
   };
   v1::TransferLeaderResponse response;
   EXPECT_TRUE(transfer("127.0.0.1:4711", &response).ok());
@@ -620,7 +627,7 @@ TEST(ListenAddressTest, NonsenseIsRefused) {
 }
 
 TEST_F(RpcServiceTest, GarbageOnThePortDoesNoHarm) {
-  handler_.answer = [](const Operation&) { return Reply(); };
+  handler_.SetAnswer([](const Operation&) { return Reply(); });
   Start();
   uint32_t random = 12345;
   for (int i = 0; i < 20; ++i) {

@@ -110,7 +110,7 @@ TEST_F(RpcStreamTest, AThousandInFlightAnsweredInAnyOrder) {
 }
 
 TEST_F(RpcStreamTest, EachKindGetsItsAnswer) {
-  handler_.answer = [](const Operation& operation) {
+  handler_.SetAnswer([](const Operation& operation) {
     Reply reply;
     if (operation.key == "bad") {
       reply.code = ReplyCode::kNotLeader;
@@ -119,7 +119,7 @@ TEST_F(RpcStreamTest, EachKindGetsItsAnswer) {
     reply.session = 5;
     reply.version = 6;
     return reply;
-  };
+  });
   Start();
   v1::OperationBatch batch;
   auto add = [&, tag = 0]() mutable {
@@ -184,12 +184,12 @@ TEST_F(RpcStreamTest, AMessageOfTooManyOperationsEndsTheStream) {
 }
 
 TEST_F(RpcStreamTest, ResultsAreCutIntoMessages) {
-  handler_.answer = [](const Operation&) {
+  handler_.SetAnswer([](const Operation&) {
     Reply reply;
     reply.found = true;
     reply.value.assign(1'000'000, 'x');
     return reply;
-  };
+  });
   Start();
   ASSERT_TRUE(call_->Write(Gets(0, 30)));
   Read(30);
@@ -268,7 +268,7 @@ TEST_F(RpcStreamTest, ABrokenStreamDropsItsResults) {
   Answer(&operations);
   // The server goes on, and nothing of the old stream is kept.
   Open();
-  handler_.answer = [](const Operation&) { return Reply(); };
+  handler_.SetAnswer([](const Operation&) { return Reply(); });
   ASSERT_TRUE(call_->Write(Gets(0, 1)));
   Read(1);
   const absl::Time end = absl::Now() + kPatience;
@@ -341,7 +341,7 @@ TEST_F(RpcStreamTest, StopBreaksAStreamThatIsNeverAnswered) {
 
 TEST_F(RpcStreamTest, AnIdleStreamDoesNotHoldUpTheStop) {
   Start();
-  handler_.answer = [](const Operation&) { return Reply(); };
+  handler_.SetAnswer([](const Operation&) { return Reply(); });
   ASSERT_TRUE(call_->Write(Gets(0, 1)));
   Read(1);
   const absl::Time start = absl::Now();

@@ -426,6 +426,7 @@ TEST_F(RpcTransportTest, NodesMayStopWhileTheySend) {
     while (!enough) {
       transport->Send(NodeId(1), {Beat(1), Append(1000)});
       transport->Send(NodeId(3), {Beat(2), Append(1000)});
+      std::this_thread::yield();  // the others want the queue too
     }
   });
   Stop(1);
