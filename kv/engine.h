@@ -12,6 +12,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+namespace rocksdb {
+class Env;
+}
+
 namespace kv739::kv {
 
 // Changes that take effect together or not at all. For the engine that made it
@@ -25,6 +29,12 @@ class Batch {
   virtual void DeleteRange(absl::string_view begin, absl::string_view end) = 0;
   virtual void Clear() = 0;
   virtual uint64_t bytes() const = 0;
+};
+
+// About how much a range holds.
+struct RangeEstimate {
+  uint64_t keys = 0;
+  uint64_t bytes = 0;  // keys and values, before compression
 };
 
 // What the store holds at one instant, for as long as it lives; the engine
@@ -41,6 +51,29 @@ class View {
       absl::string_view begin, absl::string_view end,
       absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
           visit) const = 0;
+  // Without reading the range; what was written since may count too.
+  virtual RangeEstimate Estimate(absl::string_view begin,
+                                 absl::string_view end) const = 0;
+};
+
+// The whole content of a key range, built beside the range's old content and
+// put in its place in one step. Nothing is seen of it before Commit(), and
+// ending its life without one removes all that it has made; the engine must
+// live longer. One thread at a time.
+class Ingestion {
+ public:
+  virtual ~Ingestion() = default;
+  // Keys of the range, strictly rising. Blocks for the disk.
+  virtual absl::Status Put(absl::string_view key, absl::string_view value) = 0;
+  // The range now holds what was Put and nothing else: a reader sees all of
+  // the old or all of the new, a view from before keeps the old, and a crash
+  // leaves all of the old or all of the new. On return it is durable. Nobody
+  // may write to the range meanwhile. Blocks for the disk; writers of other
+  // ranges wait only as long as it takes to note the new files. After an error
+  // the old content is in place and Commit may be tried again; where
+  // background_error() is set as well, the next opening shows which of the
+  // two the disk has.
+  virtual absl::Status Commit() = 0;
 };
 
 class Engine {
@@ -67,6 +100,15 @@ class Engine {
   virtual absl::StatusOr<bool> GetDurable(absl::string_view key,
                                           std::string* value) const = 0;
 
+  // For the keys of [begin, end). Files that it needs are made in `dir`, which
+  // is created, for this engine alone; on the file system of the store they are
+  // moved there without a copy. The first one in `dir` removes there what an
+  // earlier process has left. FAILED_PRECONDITION while another one for some of
+  // these keys lives.
+  virtual absl::StatusOr<std::unique_ptr<Ingestion>> NewIngestion(
+      absl::string_view begin, absl::string_view end,
+      const std::string& dir) = 0;
+
   // OK, or what keeps the store from writing in the background (disk full,
   // I/O error). Apply answers the same until the store has recovered; nothing
   // that was applied is lost meanwhile as long as the process lives.
@@ -77,6 +119,7 @@ struct EngineOptions {
   uint64_t write_buffer_bytes = 64 << 20;  // one; up to four are held
   uint64_t block_cache_bytes = 256 << 20;  // with indexes and filters
   int background_threads = 2;
+  rocksdb::Env* env = nullptr;  // tests put theirs below the store
 };
 
 // RocksDB in `dir`, created when it is not there; RocksDB's own log is off,
@@ -85,6 +128,11 @@ struct EngineOptions {
 // so that a restart has little to apply again.
 absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
     const std::string& dir, const EngineOptions& options);
+
+// Removes what the ingestions of a process that has died left in `dir`. For
+// before the first ingestion of this process, so that they take no room until
+// then.
+absl::Status RemoveIngestionFiles(const std::string& dir);
 
 // In memory; a crash (`Crash()`) loses what was not flushed. For tests and
 // the simulator.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kv/engine.h"
+#include "kv/range_set.h"
 
 namespace kv739::kv {
 namespace {
@@ -93,6 +94,17 @@ class MemoryView : public View {
     return absl::OkStatus();
   }
 
+  RangeEstimate Estimate(absl::string_view begin,
+                         absl::string_view end) const override {
+    RangeEstimate estimate;
+    for (auto it = map_->lower_bound(Owned(begin));
+         it != map_->end() && it->first < end; ++it) {
+      ++estimate.keys;
+      estimate.bytes += it->first.size() + it->second.size();
+    }
+    return estimate;
+  }
+
  private:
   const std::shared_ptr<const Map> map_;
 };
@@ -138,6 +150,12 @@ class MemoryEngineImpl : public MemoryEngine {
     return Find(*durable_, key, value);
   }
 
+  absl::StatusOr<std::unique_ptr<Ingestion>> NewIngestion(
+      absl::string_view begin, absl::string_view end,
+      const std::string& dir) override;
+  void Replace(const std::string& begin, const std::string& end,
+               const Map& content);
+
   absl::Status background_error() const override { return absl::OkStatus(); }
 
   void Crash() override {
@@ -152,7 +170,56 @@ class MemoryEngineImpl : public MemoryEngine {
   std::shared_ptr<const Map> durable_ = std::make_shared<Map>();
   // map_ may be in a view or in durable_.
   mutable bool shared_ = false;
+  RangeSet ingested_ranges_;
 };
+
+class MemoryIngestion : public Ingestion {
+ public:
+  MemoryIngestion(MemoryEngineImpl* engine, RangeSet::Claim claim)
+      : engine_(engine), claim_(std::move(claim)) {}
+
+  absl::Status Put(absl::string_view key, absl::string_view value) override {
+    absl::Status status = CheckIngestedKey(claim_, last_, key);
+    if (!status.ok()) return status;
+    last_ = Owned(key);
+    content_.emplace_hint(content_.end(), last_, Owned(value));
+    return absl::OkStatus();
+  }
+
+  absl::Status Commit() override {
+    engine_->Replace(claim_.begin(), claim_.end(), content_);
+    return absl::OkStatus();
+  }
+
+ private:
+  MemoryEngineImpl* const engine_;
+  const RangeSet::Claim claim_;
+  std::string last_;
+  Map content_;
+};
+
+absl::StatusOr<std::unique_ptr<Ingestion>> MemoryEngineImpl::NewIngestion(
+    absl::string_view begin, absl::string_view end, const std::string&) {
+  absl::StatusOr<RangeSet::Claim> claim = ingested_ranges_.Take(begin, end);
+  if (!claim.ok()) return claim.status();
+  return std::make_unique<MemoryIngestion>(this, *std::move(claim));
+}
+
+// In what is seen and in what a crash leaves; nothing else of what is seen
+// becomes durable by it.
+void MemoryEngineImpl::Replace(const std::string& begin, const std::string& end,
+                               const Map& content) {
+  const std::lock_guard lock(mutex_);
+  const auto replaced = [&](const Map& old) {
+    auto map = std::make_shared<Map>(old);
+    map->erase(map->lower_bound(begin), map->lower_bound(end));
+    map->insert(content.begin(), content.end());
+    return map;
+  };
+  durable_ = replaced(*durable_);
+  map_ = replaced(*map_);
+  shared_ = false;
+}
 
 }  // namespace
 

@@ -54,23 +54,27 @@ class StateMachineImpl : public StateMachine {
         meta_key_(MetaKey(group)),
         batch_(engine->NewBatch()),
         pending_(group),
-        sessions_(group, kLimits) {}
+        sessions_(std::make_unique<SessionTable>(group, kLimits)) {}
 
-  absl::Status Restore() {
+  absl::Status Reload() override {
     const std::unique_ptr<View> view = engine_->NewView();
     std::string record;
     absl::StatusOr<bool> found = view->Get(meta_key_, &record);
     absl::StatusOr<Meta> meta = ReadMeta(group_, found, record);
     if (!meta.ok()) return meta.status();
-    meta_ = *meta;
     found = view->Get(ConfigurationKey(group_), &record);
     if (!found.ok()) return found.status();
     if (!*found) return Damaged(group_, "configuration: none");
     absl::StatusOr<raft::Configuration> configuration =
         raft::DecodeConfiguration(record);
     if (!configuration.ok()) return Damaged(group_, "configuration");
+    auto sessions = std::make_unique<SessionTable>(group_, kLimits);
+    absl::Status status = sessions->Restore(*view, meta->sessions_opened);
+    if (!status.ok()) return status;
+    meta_ = *meta;
     configuration_ = *std::move(configuration);
-    return sessions_.Restore(*view, meta_.sessions_opened);
+    sessions_ = std::move(sessions);
+    return absl::OkStatus();
   }
 
   absl::Status Apply(absl::Span<const raft::Entry> entries,
@@ -78,14 +82,14 @@ class StateMachineImpl : public StateMachine {
     if (entries.empty()) return absl::OkStatus();
     const size_t results_before = results->size();
     const Meta meta_before = meta_;
-    sessions_.Begin();
+    sessions_->Begin();
     absl::Status status = ApplyAll(entries, results);
     if (status.ok()) {
-      sessions_.Commit();
+      sessions_->Commit();
       if (new_configuration_)
         configuration_ = std::move(changed_configuration_);
     } else {
-      sessions_.Rollback();
+      sessions_->Rollback();
       meta_ = meta_before;
       results->resize(results_before);
     }
@@ -115,7 +119,7 @@ class StateMachineImpl : public StateMachine {
     return configuration_;
   }
   Version last_version() const override { return meta_.last_version; }
-  uint64_t session_count() const override { return sessions_.size(); }
+  uint64_t session_count() const override { return sessions_->size(); }
 
   absl::StatusOr<LogPosition> durable() const override {
     std::string record;
@@ -139,8 +143,8 @@ class StateMachineImpl : public StateMachine {
       meta_.applied = {entry.term, entry.index};
     }
     pending_.WriteTo(batch_.get());
-    sessions_.WriteTo(batch_.get());
-    meta_.sessions_opened = sessions_.opened();
+    sessions_->WriteTo(batch_.get());
+    meta_.sessions_opened = sessions_->opened();
     batch_->Put(meta_key_, EncodeMeta(meta_));
     return engine_->Apply(batch_.get());
   }
@@ -170,18 +174,18 @@ class StateMachineImpl : public StateMachine {
   absl::Status ApplyCommand(const Command& command, raft::Index index,
                             ApplyResult* result) {
     if (command.op == Op::kOpenSession) {
-      result->session = sessions_.Open(index);
+      result->session = sessions_->Open(index);
       return absl::OkStatus();
     }
     if (command.op == Op::kCloseSession) {
-      if (!sessions_.Close(command.session)) {
+      if (!sessions_->Close(command.session)) {
         result->code = ApplyCode::kSessionUnknown;
       }
       return absl::OkStatus();
     }
     if (command.session == 0) return Execute(command, result);
 
-    const SessionTable::Admission admission = sessions_.Admit(command, index);
+    const SessionTable::Admission admission = sessions_->Admit(command, index);
     if (admission.duplicate != nullptr) {
       return Repeat(command, *admission.duplicate, result);
     }
@@ -196,7 +200,7 @@ class StateMachineImpl : public StateMachine {
     answer.version = result->version;
     answer.old_size = static_cast<uint32_t>(result->old_value.size());
     answer.old_value = result->old_value;
-    sessions_.Remember(std::move(answer));
+    sessions_->Remember(std::move(answer));
     return absl::OkStatus();
   }
 
@@ -261,7 +265,7 @@ class StateMachineImpl : public StateMachine {
   // The batch under way; empty between calls of Apply, kept for its memory.
   const std::unique_ptr<Batch> batch_;
   PendingWrites pending_;
-  SessionTable sessions_;
+  std::unique_ptr<SessionTable> sessions_;  // never null
   raft::Configuration changed_configuration_;
   bool new_configuration_ = false;
 };
@@ -352,7 +356,7 @@ absl::StatusOr<std::vector<GroupId>> StateMachine::List(const Engine& engine) {
 absl::StatusOr<std::unique_ptr<StateMachine>> StateMachine::Open(
     Engine* engine, GroupId group) {
   auto machine = std::make_unique<StateMachineImpl>(engine, group);
-  absl::Status status = machine->Restore();
+  absl::Status status = machine->Reload();
   if (!status.ok()) return status;
   return machine;
 }

@@ -59,6 +59,11 @@ class StateMachine {
       Engine* engine, raft::GroupId group);
   virtual ~StateMachine() = default;
 
+  // Takes up what the engine holds now, after a snapshot was put in the place
+  // of the old state. By the thread that applies. After an error all is as it
+  // was.
+  virtual absl::Status Reload() = 0;
+
   // Applies entries that follow applied(), all in one batch together with the
   // applied index, and adds one result per entry to `results` (no-ops and
   // configurations get an empty one). RESOURCE_EXHAUSTED, with nothing done,

@@ -122,6 +122,11 @@ class FailingEngine : public Engine {
                                   std::string* value) const override {
     return engine_->GetDurable(key, value);
   }
+  absl::StatusOr<std::unique_ptr<Ingestion>> NewIngestion(
+      absl::string_view begin, absl::string_view end,
+      const std::string& dir) override {
+    return engine_->NewIngestion(begin, end, dir);
+  }
   absl::Status background_error() const override {
     return engine_->background_error();
   }
