@@ -69,6 +69,9 @@ void Core::Step(const Envelope& envelope) { impl_->Step(envelope); }
 absl::StatusOr<LogPosition> Core::Propose(std::vector<Payload> commands) {
   return impl_->Propose(std::move(commands));
 }
+absl::StatusOr<LogPosition> Core::ProposeConfiguration(Configuration target) {
+  return impl_->ProposeConfiguration(std::move(target));
+}
 void Core::ReadIndex(ReadId id) { impl_->ReadIndex(id); }
 void Core::Persisted(const PersistedPosition& position) {
   impl_->Persisted(position);
@@ -79,6 +82,9 @@ void Core::Fetched(NodeId peer, std::vector<Entry> entries) {
 }
 void Core::SnapshotSent(NodeId peer, Index index) {
   impl_->SnapshotSent(peer, index);
+}
+void Core::SnapshotInstalled(const SnapshotMeta& meta) {
+  impl_->SnapshotInstalled(meta);
 }
 void Core::Compact(Index index) { impl_->Compact(index); }
 absl::Status Core::TransferLeadership(NodeId target) {
@@ -201,18 +207,6 @@ void Core::Impl::Persisted(const PersistedPosition& position) {
   }
 }
 
-void Core::Impl::Compact(Index index) {
-  log_.Compact(index);
-  // Keep the one in force at the start of the log, and what follows it.
-  size_t gone = 0;
-  while (gone + 1 < configurations_.size() &&
-         configurations_[gone + 1].index <= index) {
-    ++gone;
-  }
-  configurations_.erase(configurations_.begin(),
-                        configurations_.begin() + static_cast<ptrdiff_t>(gone));
-}
-
 // ---- output ----
 
 bool Core::Impl::HasReady() const {
@@ -238,12 +232,17 @@ Ready Core::Impl::TakeReady() {
   }
   Ready ready = std::move(ready_);
   ready_ = Ready();
+  // The log may have arrived there by itself since.
+  if (ready.wants_snapshot &&
+      ready.wants_snapshot->position.index <= log_.committed()) {
+    ready.wants_snapshot.reset();
+  }
   ready.persist.entries = log_.TakeUnpersisted();
   // The commit index alone is not worth a sync; it goes along when there is
   // one anyway.
   const HardState now = hard_state();
   if (MustPersistHardState() ||
-      (!ready.persist.entries.empty() && now != persisted_hard_state_)) {
+      (!ready.persist.empty() && now != persisted_hard_state_)) {
     ready.persist.hard_state = now;
     persisted_hard_state_ = now;
   }
@@ -282,6 +281,7 @@ CoreStatus Core::Impl::Status() const {
   status.commit = log_.committed();
   status.applied = log_.applied();
   status.configuration = configuration();
+  status.changing = Changing();
   const auto* leader = std::get_if<Leader>(&role_);
   if (leader == nullptr) return status;
   status.transferring = leader->transfer.has_value();
@@ -298,52 +298,6 @@ CoreStatus Core::Impl::Status() const {
     status.peers.push_back(p);
   }
   return status;
-}
-
-// ---- configuration ----
-
-bool Core::Impl::IsAlone() const {
-  const Configuration& c = configuration();
-  return !c.joint() && c.voters.size() == 1 && c.voters.front() == self();
-}
-
-void Core::Impl::AppendToLog(Entry entry) {
-  const bool changes = entry.kind == EntryKind::kConfiguration;
-  if (changes) {
-    auto decoded = DecodeConfiguration(*entry.data);
-    KV739_RAFT_CHECK(decoded.ok(), "configurations are checked on arrival");
-    configurations_.push_back({entry.index, *std::move(decoded)});
-  }
-  log_.Append(std::move(entry));
-  if (changes) OnConfigurationChanged();
-}
-
-void Core::Impl::TruncateLog(Index from) {
-  log_.TruncateFrom(from);
-  // Section 6: what is cut off no longer counts.
-  bool changed = false;
-  while (configurations_.size() > 1 && configurations_.back().index >= from) {
-    configurations_.pop_back();
-    changed = true;
-  }
-  if (changed) OnConfigurationChanged();
-}
-
-void Core::Impl::OnConfigurationChanged() {
-  auto* leader = std::get_if<Leader>(&role_);
-  if (leader == nullptr) return;
-  std::vector<Progress> peers;
-  for (NodeId id : configuration().Members()) {
-    if (id == self()) continue;
-    if (Progress* known = leader->Find(id)) {
-      peers.push_back(std::move(*known));
-    } else {
-      peers.emplace_back(id, log_.last() + 1, now_,
-                         options_.max_inflight_messages,
-                         options_.max_inflight_bytes);
-    }
-  }
-  leader->peers = std::move(peers);
 }
 
 }  // namespace kv739::raft

@@ -35,6 +35,10 @@ namespace kv739::raft {
 
 // What a replica knows when it starts. For a new group: `snapshot` with
 // position {0, 0} and the initial configuration, all else empty.
+//
+// After a crash between the switch of the state machine to a snapshot and the
+// write of Persist::snapshot the caller finds a state machine ahead of the log:
+// it applies the rule of Persist::snapshot to the log first.
 struct InitialState {
   HardState hard_state;
   // The log begins behind this position. Its configuration is the one in
@@ -74,6 +78,8 @@ struct CoreStatus {
   Index applied;
   Configuration configuration;
   bool transferring = false;
+  // A configuration that is joint, or not known to be committed.
+  bool changing = false;
   std::vector<PeerProgress> peers;  // of a leader, without itself
 };
 
@@ -103,6 +109,20 @@ class Core {
   //   INVALID_ARGUMENT     no command, or one without data
   absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
 
+  // Changes the members of the group to `target`, which is not joint (paper
+  // section 6). The position is of the first entry of the change. A change of
+  // learners alone is one entry and takes effect with it; a change of voters
+  // goes through a joint configuration, which this or a later leader leaves by
+  // itself once it is committed (Status().changing tells). A leader that is no
+  // voter afterwards hands over and steps down at the end.
+  //   FAILED_PRECONDITION  not the leader
+  //   INVALID_ARGUMENT     `target` is none: joint, not valid, or makes a voter
+  //                        a learner (remove it first)
+  //   UNAVAILABLE          nothing is committed in the leader's term yet, or
+  //                        leadership is being handed over: try again
+  //   ABORTED              another change is under way
+  absl::StatusOr<LogPosition> ProposeConfiguration(Configuration target);
+
   // Asks for a linearizable read (thesis section 6.4). Answered by
   // Ready::reads or Ready::failed_reads; the latter at once when not leader,
   // or when max_pending_reads wait already.
@@ -118,6 +138,9 @@ class Core {
   // The snapshot that Ready::needs_snapshot asked for reached the follower up
   // to `index`, or failed (index 0).
   void SnapshotSent(NodeId peer, Index index);
+  // The state machine has been switched, durably, to the snapshot that
+  // Ready::wants_snapshot asked for. Ignored when as much is applied already.
+  void SnapshotInstalled(const SnapshotMeta& meta);
   // Drops the log up to `index`, which must be applied, durable and covered
   // by a durable snapshot of the state machine.
   void Compact(Index index);

@@ -3,6 +3,8 @@
 //   core.cc         inputs of the owner, ticks, dispatch of messages, Ready
 //   election.cc     pre-votes, votes, changes of role
 //   replication.cc  AppendEntries both ways, commit, heartbeats, fetches
+//   snapshot.cc     InstallSnapshot both ways, compaction
+//   membership.cc   configurations: in force, cut off, changes under way
 //   reads.cc        ReadIndex
 //   transfer.cc     leadership transfer
 #ifndef KV739_RAFT_CORE_IMPL_H_
@@ -26,11 +28,13 @@ class Core::Impl {
   void Tick();
   void Step(const Envelope& envelope);
   absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
+  absl::StatusOr<LogPosition> ProposeConfiguration(Configuration target);
   void ReadIndex(ReadId id);
   void Persisted(const PersistedPosition& position);
   void Applied(Index index) { log_.AppliedTo(index); }
   void Fetched(NodeId peer, std::vector<Entry> entries);
   void SnapshotSent(NodeId peer, Index index);
+  void SnapshotInstalled(const SnapshotMeta& meta);
   void Compact(Index index);
   absl::Status TransferLeadership(NodeId target);
   NodeId BestTransferTarget() const;
@@ -74,11 +78,29 @@ class Core::Impl {
   const Configuration& configuration() const {
     return configurations_.back().configuration;
   }
+
+  // ---- membership.cc ----
   bool IsAlone() const;
+  bool ConfigurationCommitted() const {
+    return configurations_.back().index <= log_.committed();
+  }
+  // Joint, or in force but not known to be committed.
+  bool Changing() const {
+    return configuration().joint() || !ConfigurationCommitted();
+  }
+  // A committed configuration leaves us out.
+  bool Removed() const {
+    return ConfigurationCommitted() && !configuration().IsVoter(self());
+  }
+  bool MayCampaign() const;
   // Appends to the log; a configuration takes effect (section 6).
   void AppendToLog(Entry entry);
   void TruncateLog(Index from);
+  LogPosition AppendConfiguration(const Configuration& configuration);
   void OnConfigurationChanged();
+  // The commit index of a leader has moved: the next step of a change.
+  void ContinueChange();
+  void HandOver();
 
   // ---- election.cc ----
   void OnRequestVote(NodeId from, const RequestVote& message);
@@ -86,7 +108,6 @@ class Core::Impl {
   void TickElection();
   void ResetElectionTimer();
   bool HasLiveLeader() const;
-  bool MayCampaign() const { return configuration().IsVoter(self()); }
   void StartPreVote();
   void StartElection(bool transfer);
   void AskForVotes(bool pre_vote, bool transfer);
@@ -103,7 +124,6 @@ class Core::Impl {
                                const AppendEntriesResponse& message);
   void OnHeartbeat(NodeId from, const Heartbeat& message);
   void OnHeartbeatResponse(NodeId from, const HeartbeatResponse& message);
-  void OnInstallSnapshot(NodeId from, const InstallSnapshot& message);
   void Acknowledge(NodeId to, Index index);
   void TickLeader();
   void SendHeartbeats();
@@ -114,6 +134,10 @@ class Core::Impl {
   bool CommittedInOwnTerm() const {
     return log_.TermAt(log_.committed()) == term_;
   }
+
+  // ---- snapshot.cc ----
+  void OnInstallSnapshot(NodeId from, const InstallSnapshot& message);
+  void AskForSnapshot(Progress* peer);
 
   // ---- reads.cc ----
   bool CanStartRead() const;

@@ -69,7 +69,7 @@ struct MessageText {
   }
   std::string operator()(const InstallSnapshot& m) const {
     return absl::StrCat("InstallSnapshot term ", m.term.value(), " at ",
-                        Describe(m.meta.position));
+                        Describe(m.meta));
   }
 };
 
@@ -127,6 +127,11 @@ std::string Describe(const Configuration& c) {
       c.learners.empty() ? "" : " learners " + Nodes(c.learners));
 }
 
+std::string Describe(const SnapshotMeta& meta) {
+  return absl::StrCat(Describe(meta.position), " ",
+                      Describe(meta.configuration));
+}
+
 std::string Describe(const Message& message) {
   return std::visit(MessageText(), message);
 }
@@ -142,6 +147,9 @@ std::string Describe(const Ready& ready) {
     absl::StrAppend(&out, parts..., "\n");
   };
   if (ready.soft_state) line("soft state: ", Describe(*ready.soft_state));
+  if (ready.persist.snapshot) {
+    line("log begins behind: ", Describe(*ready.persist.snapshot));
+  }
   if (ready.persist.hard_state) {
     line("hard state: ", Describe(*ready.persist.hard_state));
   }
@@ -162,6 +170,9 @@ std::string Describe(const Ready& ready) {
          f.peer.value());
   }
   for (NodeId id : ready.needs_snapshot) line("snapshot for ", id.value());
+  if (ready.wants_snapshot) {
+    line("wants snapshot ", Describe(*ready.wants_snapshot));
+  }
   return out;
 }
 
@@ -170,7 +181,8 @@ std::string Describe(const CoreStatus& s) {
       Describe(s.soft), " vote ", NodeOrNone(s.hard.vote), " log ",
       s.first_index.value(), "-", s.last_index.value(), " durable ",
       s.durable.value(), " commit ", s.commit.value(), " applied ",
-      s.applied.value(), s.transferring ? " transferring" : "", "\n");
+      s.applied.value(), s.transferring ? " transferring" : "",
+      s.changing ? " changing" : "", "\n");
   for (const PeerProgress& p : s.peers) {
     absl::StrAppend(&out, "  ", p.id.value(), ": match ", p.match.value(),
                     " next ", p.next.value(), p.learner ? " learner" : "",

@@ -22,6 +22,7 @@ std::string Describe(const Entry& entry);
 std::string Describe(const HardState& hard_state);
 std::string Describe(const SoftState& soft_state);
 std::string Describe(const Configuration& configuration);
+std::string Describe(const SnapshotMeta& meta);
 std::string Describe(const Message& message);
 std::string Describe(const Envelope& envelope);
 std::string Describe(const Ready& ready);

@@ -231,6 +231,32 @@ void Log::Compact(Index index) {
   Check();
 }
 
+bool Log::Install(LogPosition position) {
+  KV739_RAFT_CHECK(position.index > applied_ && position.term,
+                   "only what is ahead is installed");
+  const Index index = position.index;
+  const bool keep = Matches(position);
+  if (!keep) {
+    KV739_RAFT_CHECK(committed_ < index, "committed entries stay");
+    memory_.clear();
+    head_ = 0;
+    memory_bytes_ = 0;
+    runs_.clear();
+    last_ = index;
+    durable_ = index;
+    handed_to_disk_ = index;
+    snapshot_ = position;
+  }
+  committed_ = std::max(committed_, index);
+  handed_to_apply_ = std::max(handed_to_apply_, index);
+  applied_ = index;
+  durable_ = std::max(durable_, index);
+  handed_to_disk_ = std::max(handed_to_disk_, index);
+  if (keep) Compact(index);
+  Check();
+  return keep;
+}
+
 void Log::EvictCached() {
   const Index needless = std::min(applied_, durable_);
   while (memory_bytes_ > max_cached_bytes_ && memory_count() > 0 &&

@@ -111,6 +111,11 @@ class Log {
 
   // The log begins behind `index` from now on: applied and durable.
   void Compact(Index index);
+  // A snapshot stands for everything up to `position`, which is not applied
+  // yet; it is durable and applied at once. What follows stays when the log has
+  // that very entry, otherwise all of it goes (paper section 7); true when it
+  // stays.
+  bool Install(LogPosition position);
 
  private:
   Index Applicable() const { return std::min(committed_, durable_); }

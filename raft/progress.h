@@ -94,6 +94,8 @@ class Progress {
   bool OnHeartbeatTick();
 
   void BecomeProbe();
+  // Nothing is sent until the next heartbeat tick or an answer.
+  void Pause() { paused_ = true; }
   // True when a snapshot has to be asked for, false when one is on its way.
   bool BecomeSnapshot();
   bool snapshot_under_way() const { return snapshot_under_way_; }

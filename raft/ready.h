@@ -18,6 +18,7 @@
 #include <optional>
 #include <vector>
 
+#include "raft/configuration.h"
 #include "raft/message.h"
 #include "raft/types.h"
 
@@ -33,12 +34,17 @@ struct PersistedPosition {
   LogPosition last;
 };
 
+// Written in the order of its fields.
 struct Persist {
+  // A snapshot was installed: the log begins behind this position. When the
+  // log on disk has an entry at just this position, what follows it stays;
+  // otherwise all of it is gone (paper section 7, figure 13).
+  std::optional<LogPosition> snapshot;
   std::optional<HardState> hard_state;
   // Contiguous. Replaces everything from entries.front().index on.
   std::vector<Entry> entries;
   PersistedPosition position;
-  bool empty() const { return !hard_state && entries.empty(); }
+  bool empty() const { return !snapshot && !hard_state && entries.empty(); }
 };
 
 // Chosen by the caller, unique within its process.
@@ -76,12 +82,19 @@ struct Ready {
   // Followers that need entries below the log's start. At most once per
   // follower and leadership until Core::SnapshotSent() says how it went.
   std::vector<NodeId> needs_snapshot;
+  // The leader offers this snapshot, and the log alone cannot get us there: its
+  // data is wanted. Offers repeat; a newer one replaces an older one. The state
+  // machine may be switched to it once this and every earlier persist part is
+  // durable, and only while it has applied less; then Core::SnapshotInstalled()
+  // is due.
+  std::optional<SnapshotMeta> wants_snapshot;
   std::optional<SoftState> soft_state;  // set when it changed
 
   bool empty() const {
     return persist.empty() && send_now.empty() && send_after_persist.empty() &&
            committed.empty() && reads.empty() && failed_reads.empty() &&
-           fetch.empty() && needs_snapshot.empty() && !soft_state;
+           fetch.empty() && needs_snapshot.empty() && !wants_snapshot &&
+           !soft_state;
   }
 };
 

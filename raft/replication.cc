@@ -110,15 +110,6 @@ void Core::Impl::OnHeartbeat(NodeId from, const Heartbeat& m) {
   Send(from, HeartbeatResponse{term_, m.round});
 }
 
-void Core::Impl::OnInstallSnapshot(NodeId from, const InstallSnapshot& m) {
-  if (m.term < term_) {
-    Send(from, HeartbeatResponse{term_, 0});
-    return;
-  }
-  if (!AcceptLeader(from, m.term)) return;
-  Drop();  // nothing installs snapshots yet
-}
-
 // ---- leader: answers ----
 
 void Core::Impl::OnAppendEntriesResponse(NodeId from,
@@ -170,6 +161,7 @@ void Core::Impl::AdvanceCommit() {
   if (index <= log_.committed() || log_.TermAt(index) != term_) return;
   log_.CommitTo(index);
   leader.uncommitted.CommittedTo(index);
+  ContinueChange();
 }
 
 // ---- leader: sending ----
@@ -181,6 +173,7 @@ void Core::Impl::TickLeader() {
     return BecomeFollower(term_, NodeId());
   }
   TickTransfer();
+  if (!is_leader()) return;
   TickDiskStall();
   if (!is_leader()) return;
   auto& leader = std::get<Leader>(role_);
@@ -211,8 +204,7 @@ void Core::Impl::SendHeartbeats() {
 void Core::Impl::SendAppends(Progress* peer) {
   while (peer->CanSend(log_.last())) {
     if (peer->next() < log_.first()) {
-      if (peer->BecomeSnapshot()) ready_.needs_snapshot.push_back(peer->id());
-      return;
+      return AskForSnapshot(peer);
     }
     const bool with_entries =
         peer->next() <= log_.last() && !peer->probes_empty();
@@ -276,12 +268,6 @@ void Core::Impl::Fetched(NodeId id, std::vector<Entry> entries) {
     ++expected;
   }
   SendAppend(peer, std::move(entries), bytes);
-}
-
-void Core::Impl::SnapshotSent(NodeId id, Index index) {
-  auto* leader = std::get_if<Leader>(&role_);
-  if (leader == nullptr) return;
-  if (Progress* peer = leader->Find(id)) peer->SnapshotDone(index);
 }
 
 }  // namespace kv739::raft

@@ -1,4 +1,5 @@
 // Handing leadership over: thesis section 3.10.
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "raft/core_impl.h"
 
@@ -41,10 +42,16 @@ void Core::Impl::TickTransfer() {
   auto& leader = std::get<Leader>(role_);
   // After an election timeout the target is not going to do it; being led by
   // nobody would be worse than staying.
+  bool gave_up = false;
   if (leader.transfer &&
       ++leader.transfer->elapsed >= options_.election_timeout_ticks) {
     leader.transfer.reset();
+    gave_up = true;
   }
+  // Section 6: who is no longer a member does not go on leading.
+  if (!Removed()) return;
+  if (!gave_up && !leader.transfer) HandOver();
+  if (!leader.transfer) BecomeFollower(term_, NodeId());
 }
 
 void Core::Impl::OnTimeoutNow(NodeId from, const TimeoutNow& m) {
@@ -59,7 +66,8 @@ NodeId Core::Impl::BestTransferTarget() const {
   if (leader == nullptr) return NodeId();
   const Progress* best = nullptr;
   for (const Progress& peer : leader->peers) {
-    if (!configuration().IsVoter(peer.id()) ||
+    // Of a joint configuration, one that stays.
+    if (!absl::c_binary_search(configuration().voters, peer.id()) ||
         now_ - peer.last_heard() >= options_.election_timeout_ticks) {
       continue;
     }

@@ -52,6 +52,7 @@ class CoreUnderTest {
     std::vector<uint64_t> log = {};
     HardState hard_state = {};  // the term is at least that of the log
     Options options = DefaultOptions();
+    std::vector<NodeId> outgoing = {};
   };
   static Options DefaultOptions() {
     Options options;
@@ -65,6 +66,7 @@ class CoreUnderTest {
   explicit CoreUnderTest(State setup) : options(setup.options) {
     InitialState state;
     state.snapshot.configuration.voters = setup.voters;
+    state.snapshot.configuration.outgoing = setup.outgoing;
     state.snapshot.configuration.learners = setup.learners;
     state.hard_state = setup.hard_state;
     for (uint64_t term : setup.log) {
@@ -105,6 +107,10 @@ class CoreUnderTest {
       fetch.insert(fetch.end(), ready.fetch.begin(), ready.fetch.end());
       needs_snapshot.insert(needs_snapshot.end(), ready.needs_snapshot.begin(),
                             ready.needs_snapshot.end());
+      if (ready.wants_snapshot) wants_snapshot.push_back(*ready.wants_snapshot);
+      if (ready.persist.snapshot) {
+        log_begins_behind.push_back(*ready.persist.snapshot);
+      }
     }
     return sent;
   }
@@ -168,6 +174,8 @@ class CoreUnderTest {
   std::vector<ReadId> failed_reads;
   std::vector<LogFetch> fetch;
   std::vector<NodeId> needs_snapshot;
+  std::vector<SnapshotMeta> wants_snapshot;
+  std::vector<LogPosition> log_begins_behind;
 
  private:
   void Create(InitialState state) {

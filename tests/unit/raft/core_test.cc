@@ -389,14 +389,6 @@ TEST(Compact, TheFollowerAcceptsAppendsAcrossItsSnapshot) {
   EXPECT_EQ(answer[0].index, Index(6)) << "claims no more than was covered";
 }
 
-TEST(Snapshot, InstallSnapshotIsCountedForNow) {
-  CoreUnderTest core;
-  core.Answer(2, InstallSnapshot{Term(3), {At(2, 9), {Nodes({1, 2}), {}, {}}}});
-  EXPECT_EQ(core->leader(), NodeId(2));
-  EXPECT_EQ(core->dropped(), 1u);
-  EXPECT_EQ(core->last_index(), Index(0));
-}
-
 // ---- start ----
 
 TEST(Create, RefusesOptionsThatMakeNoSense) {
