@@ -92,6 +92,7 @@ class SimCluster {
   void CheckCommit(SimNode* node, bool led);
   void Calm();
   void CheckConverged();
+  raft::Index LowestApplied();  // of the leader's members
   SimNode* Leader();
 
   const uint64_t seed_;
