@@ -36,10 +36,13 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
     sum.crashes += result.crashes;
     sum.fetches += result.fetches;
     sum.snapshots += result.snapshots;
+    sum.installs += result.installs;
+    sum.changes += result.changes;
   }
   std::printf(
       "%llu seeds: %llu committed, %llu acknowledged, %llu reads, %llu "
-      "leaders, %llu crashes, %llu fetches, %llu snapshots\n",
+      "leaders, %llu crashes, %llu fetches, %llu snapshots asked, %llu "
+      "installed, %llu changes of members\n",
       static_cast<unsigned long long>(seeds),
       static_cast<unsigned long long>(sum.committed),
       static_cast<unsigned long long>(sum.acknowledged),
@@ -47,12 +50,16 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
       static_cast<unsigned long long>(sum.leaders),
       static_cast<unsigned long long>(sum.crashes),
       static_cast<unsigned long long>(sum.fetches),
-      static_cast<unsigned long long>(sum.snapshots));
+      static_cast<unsigned long long>(sum.snapshots),
+      static_cast<unsigned long long>(sum.installs),
+      static_cast<unsigned long long>(sum.changes));
   // The runs did what they are for.
   EXPECT_GT(sum.committed, seeds * 20);
   EXPECT_GT(sum.reads, seeds);
   EXPECT_GT(sum.crashes, seeds);
   EXPECT_GT(sum.fetches, seeds / 10);
+  EXPECT_GT(sum.installs, seeds / 10);
+  EXPECT_GT(sum.changes, seeds);
 }
 
 TEST(ClusterSimulation, SameSeedSameRun) {

@@ -77,14 +77,15 @@ void RaftScript::Cluster(const Words& words) {
   for (uint64_t id = 1; id <= count; ++id) {
     configuration.voters.push_back(NodeId(id));
   }
-  for (uint64_t id = 1; id <= count; ++id) {
+  const uint64_t all = count + NumberAfter(words, "spares=");
+  for (uint64_t id = 1; id <= all; ++id) {
     Node& node = nodes_[id];
     node.options.self = NodeId(id);
     node.options.election_timeout_ticks = 10;
     node.options.heartbeat_ticks = 2;
     node.options.pre_vote = !Has(words, "no-pre-vote");
     node.options.check_quorum = !Has(words, "no-check-quorum");
-    node.disk = SimDisk(configuration);
+    node.disk = SimDisk(id <= count ? configuration : raft::Configuration());
     Start(&node);
   }
 }
@@ -107,6 +108,28 @@ void RaftScript::Disk(const Words& words) {
   Start(&node);
 }
 
+void RaftScript::Members(const Words& words) {
+  raft::Configuration target;
+  std::vector<NodeId>* list = &target.voters;
+  for (size_t i = 2; i < words.size(); ++i) {
+    if (words[i] == "learners") {
+      list = &target.learners;
+    } else {
+      list->push_back(NodeId(Number(words[i])));
+    }
+  }
+  auto position = At(Number(words.at(1))).core->ProposeConfiguration(target);
+  Print(position.ok() ? Describe(*position)
+                      : std::string(position.status().message()));
+}
+
+raft::SnapshotMeta RaftScript::SnapshotOf(uint64_t id) {
+  const Node& node = At(id);
+  const DiskImage& log = node.disk.written();
+  return {{log.TermAt(node.applied).value_or(Term()), node.applied},
+          log.ConfigurationAt(node.applied)};
+}
+
 void RaftScript::Post(std::vector<Envelope> messages) {
   for (Envelope& e : messages) {
     if (!cut_.contains({e.from.value(), e.to.value()})) {
@@ -127,6 +150,7 @@ void RaftScript::Turn(uint64_t id, bool quiet) {
     shown.reads = ready.reads;
     shown.failed_reads = ready.failed_reads;
     shown.needs_snapshot = ready.needs_snapshot;
+    shown.wants_snapshot = ready.wants_snapshot;
     for (absl::string_view line :
          absl::StrSplit(Describe(shown), '\n', absl::SkipEmpty())) {
       Print(id, " ", line);
@@ -140,7 +164,7 @@ void RaftScript::Turn(uint64_t id, bool quiet) {
   Post(std::move(ready.send_now));
   if (!ready.persist.empty() || !ready.send_after_persist.empty()) {
     node.disk.Write(std::move(ready.persist),
-                    std::move(ready.send_after_persist));
+                    std::move(ready.send_after_persist), node.at_snapshot);
   }
   for (const Entry& entry : ready.committed) node.applied = entry.index;
   node.core->Applied(node.applied);
@@ -279,6 +303,22 @@ std::string RaftScript::Run(absl::string_view command) {
     const absl::Status status =
         At(number(1, 0)).core->TransferLeadership(NodeId(number(2, 0)));
     Print(status.ok() ? "OK" : std::string(status.message()));
+  } else if (verb == "members") {
+    Members(words);
+  } else if (verb == "offer") {
+    Post({{NodeId(number(1, 0)), NodeId(number(2, 0)),
+           raft::InstallSnapshot{At(number(1, 0)).core->term(),
+                                 SnapshotOf(number(1, 0))}}});
+  } else if (verb == "install") {
+    Node& node = At(number(1, 0));
+    const raft::SnapshotMeta meta = SnapshotOf(number(2, 0));
+    Print("installs ", Describe(meta));
+    node.applied = meta.position.index;
+    node.at_snapshot = meta.configuration;
+    node.core->SnapshotInstalled(meta);
+  } else if (verb == "sent") {
+    At(number(1, 0))
+        .core->SnapshotSent(NodeId(number(2, 0)), Index(number(3, 0)));
   } else if (verb == "ready") {
     for (uint64_t id : Ids(words, 1)) Turn(id, /*quiet=*/false);
   } else if (verb == "sync") {

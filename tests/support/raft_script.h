@@ -25,11 +25,16 @@ class RaftScript {
  public:
   // Runs one command and returns what it prints, a line each. IDS is a list of
   // nodes ("1 3"); none means all.
-  //   cluster N [no-pre-vote] [no-check-quorum]   nodes 1..N, all running
+  //   cluster N [no-pre-vote] [no-check-quorum] [spares=M]
+  //                           nodes 1..N, all running; N+1.. know no group yet
   //   disk ID term=T vote=V T1 T2 ...   restarts ID with a log of such terms
   //   tick ID [N]             time passes for one node
   //   campaign ID             ticks until its election timeout
   //   propose ID DATA...      read ID NUMBER      transfer ID TARGET
+  //   members ID V... [learners L...]   proposes a configuration
+  //   offer A B               A tells B of a snapshot of what A has applied
+  //   install ID A            ID switched to the snapshot that A would offer
+  //   sent A B INDEX          A hears how its snapshot for B went
   //   ready IDS               one turn: prints the Ready and starts its writes
   //   sync ID [N]             its N oldest writes become durable (all)
   //   deliver IDS             what is on the way to these nodes arrives
@@ -50,6 +55,7 @@ class RaftScript {
     SimRandom random{1};
     std::unique_ptr<raft::Core> core;
     raft::Index applied;
+    raft::Configuration at_snapshot;  // of the one installed last
     raft::Envelope last_received;
   };
   using Words = std::vector<std::string>;
@@ -59,6 +65,9 @@ class RaftScript {
   void Start(Node* node);
   void Cluster(const Words& words);
   void Disk(const Words& words);
+  void Members(const Words& words);
+  // What `id` would send: all that it has applied.
+  raft::SnapshotMeta SnapshotOf(uint64_t id);
   void Turn(uint64_t id, bool quiet);
   void Sync(uint64_t id, size_t count, bool quiet);
   // True when anything was delivered.

@@ -83,8 +83,7 @@ void SafetyChecker::OnWrite(NodeId node, bool leader_before,
   }
 }
 
-void SafetyChecker::OnCommit(NodeId node, const Entry& entry, size_t copies,
-                             size_t voters) {
+void SafetyChecker::OnCommit(NodeId node, const Entry& entry) {
   const LogPosition at{entry.term, entry.index};
   if (entry.index <= committed()) {
     const LogPosition known = committed_[entry.index.value() - 1];
@@ -98,10 +97,55 @@ void SafetyChecker::OnCommit(NodeId node, const Entry& entry, size_t copies,
     return Fail(absl::StrCat("commit out of order at ", Describe(at)));
   }
   committed_.push_back(at);
-  if (copies * 2 <= voters) {
+}
+
+void SafetyChecker::OnQuorum(NodeId node, LogPosition at,
+                             const raft::Configuration& configuration,
+                             absl::FunctionRef<bool(NodeId)> copies) {
+  for (const auto* half : {&configuration.voters, &configuration.outgoing}) {
+    size_t have = 0;
+    for (NodeId voter : *half) have += copies(voter) ? 1 : 0;
+    if (half->empty() ? half == &configuration.outgoing
+                      : have * 2 > half->size()) {
+      continue;
+    }
     Fail(absl::StrCat("durability: ", Describe(at), " is committed by ",
-                      node.value(), " and durable on ", copies, " of ",
-                      voters));
+                      node.value(), " and durable on ", have, " of ",
+                      half->size(), " in ", Describe(configuration)));
+  }
+}
+
+void SafetyChecker::OnConfiguration(NodeId node, const DiskImage& log,
+                                    const raft::Configuration& active) {
+  Index joint;  // 0 when the one before is not joint
+  raft::Configuration last = log.snapshot.configuration;
+  if (last.joint()) joint = log.snapshot.position.index;
+  for (const Entry& entry : log.entries) {
+    if (entry.kind != raft::EntryKind::kConfiguration) continue;
+    last = raft::DecodeConfiguration(*entry.data).value();
+    if (joint > committed()) {
+      Fail(absl::StrCat("membership: ", node.value(), " has ", Describe(entry),
+                        " although the joint one at ", joint.value(),
+                        " is not committed"));
+    }
+    joint = last.joint() ? entry.index : Index();
+  }
+  if (last != active) {
+    Fail(absl::StrCat("membership: ", node.value(), " acts by ",
+                      Describe(active), " and has ", Describe(last)));
+  }
+}
+
+void SafetyChecker::OnInstall(NodeId node, LogPosition at, uint64_t digest) {
+  if (at.index > committed() || committed_[at.index.value() - 1] != at) {
+    Fail(absl::StrCat("state machine safety: ", node.value(), " installs ",
+                      Describe(at), ", which is not committed"));
+    return;
+  }
+  auto known = digests_.find(at.index);
+  if (known != digests_.end() && known->second != digest) {
+    Fail(absl::StrCat("state machine safety: ", node.value(),
+                      " installs another state at ", at.index.value()));
   }
 }
 

@@ -7,7 +7,10 @@
 //   log matching          one entry and one predecessor per (term, index)
 //   leader completeness   a new leader has all that was committed
 //   state machine safety  one entry per committed index; equal states
-//   durability            what is committed is on the disks of a majority
+//   durability            what is committed is on the disks of a majority of
+//                         each half of the configuration in force
+//   membership            the configuration in force is the last of the log; a
+//                         joint one is left only once it is committed
 #ifndef KV739_TESTS_SUPPORT_SIM_CHECKER_H_
 #define KV739_TESTS_SUPPORT_SIM_CHECKER_H_
 
@@ -18,6 +21,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "raft/core.h"
 #include "tests/support/sim_disk.h"
 
@@ -34,9 +38,17 @@ class SafetyChecker {
   // `before` is the log that the entries are written into.
   void OnWrite(raft::NodeId node, bool leader_before, const DiskImage& before,
                const std::vector<raft::Entry>& entries);
-  // `copies` counts the disks that have the entry durably, of `voters`.
-  void OnCommit(raft::NodeId node, const raft::Entry& entry, size_t copies,
-                size_t voters);
+  void OnCommit(raft::NodeId node, const raft::Entry& entry);
+  // A leader takes `at` for committed under `configuration`; `copies` says who
+  // has it durably.
+  void OnQuorum(raft::NodeId node, raft::LogPosition at,
+                const raft::Configuration& configuration,
+                absl::FunctionRef<bool(raft::NodeId)> copies);
+  // `log` has just been written with a configuration; `active` is the core's.
+  void OnConfiguration(raft::NodeId node, const DiskImage& log,
+                       const raft::Configuration& active);
+  // The log of `node` begins behind `at` now, with a state of this digest.
+  void OnInstall(raft::NodeId node, raft::LogPosition at, uint64_t digest);
   // The state of `node` after applying `index`.
   void OnApply(raft::NodeId node, const raft::Entry& entry, uint64_t digest);
   // An acknowledgement leaves `node`, whose disk ends durably at `durable`.

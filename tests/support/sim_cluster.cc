@@ -42,10 +42,17 @@ SimProfile SimCluster::DrawProfile(SimRandom* random) {
   p.transfer = draw(10, 100);
   p.propose = 300 + draw(500, 3000);
   p.read = draw(200, 2000);
-  p.compact = draw(20, 200);
+  p.compact = draw(40, 300);
   p.lazy_apply = random->Chance(1, 2);
   p.check_quorum = random->Chance(3, 4);
   p.pre_vote = random->Chance(3, 4);
+  p.members = draw(20, 120);
+  if (p.members > 0) {
+    p.spares = random->Between(1, 3);
+    // Without it a removed server disturbs those that cannot tell it so.
+    p.pre_vote = true;
+  }
+  p.tail = random->Below(8);
   return p;
 }
 
@@ -56,9 +63,11 @@ SimCluster::SimCluster(uint64_t seed, bool trace)
       profile_(DrawProfile(&random_)),
       network_(&random_) {
   network_.set_faults(profile_.network);
-  for (uint64_t i = 1; i <= profile_.nodes; ++i) {
+  for (uint64_t i = 1; i <= profile_.nodes + profile_.spares; ++i) {
     nodes_.push_back(std::make_unique<SimNode>(
-        CoreOptions(NodeId(i)), Voters(profile_.nodes), &random_, &checker_));
+        CoreOptions(NodeId(i)),
+        i <= profile_.nodes ? Voters(profile_.nodes) : raft::Configuration(),
+        &random_, &checker_));
   }
   start_at_.assign(nodes_.size(), 0);
   sync_at_.assign(nodes_.size(), 0);
@@ -119,6 +128,28 @@ SimNode* SimCluster::Leader() {
 
 // ---- one unit of time ----
 
+template <typename F>
+void SimCluster::Input(SimNode* n, F&& input) {
+  const bool led = n->core().IsLeader();
+  const Index commit = n->core().commit();
+  raft::Configuration configuration;
+  if (led) configuration = n->core().Status().configuration;
+  input();
+  if (led && n->core().commit() > commit) CheckQuorum(n, configuration);
+}
+
+void SimCluster::CheckQuorum(SimNode* n,
+                             const raft::Configuration& configuration) {
+  const Index at = n->core().commit();
+  const auto term = n->disk().written().TermAt(at);
+  if (!term) return checker_.Fail("a leader commits what it never wrote");
+  checker_.OnQuorum(n->id(), {*term, at}, configuration, [&](NodeId id) {
+    // Durable in the log, or in the state machine.
+    return node(id).disk().durable().TermAt(at) == term ||
+           node(id).durable_state().applied >= at;
+  });
+}
+
 void SimCluster::Unit(bool faults) {
   ++now_;
   if (faults) InjectFaults();
@@ -133,7 +164,9 @@ void SimCluster::Unit(bool faults) {
     // Ticks of different nodes fall on different units.
     if ((now_ + 3 * i) % kUnitsPerTick == 0) n.core().Tick();
     if (n.disk().pending() > 0 && now_ >= sync_at_[i]) {
-      for (const Envelope& e : n.CompleteWrite()) network_.Send(e, now_);
+      std::vector<Envelope> sent;
+      Input(&n, [&] { sent = n.CompleteWrite(); });
+      for (const Envelope& e : sent) network_.Send(e, now_);
       sync_at_[i] = now_ + random_.Between(1, profile_.max_sync);
     }
   }
@@ -141,7 +174,7 @@ void SimCluster::Unit(bool faults) {
     SimNode& to = node(envelope->to);
     if (!to.up()) continue;
     NoteMessage("deliver", *envelope);
-    to.core().Step(*envelope);
+    Input(&to, [&] { to.core().Step(*envelope); });
     if (random_.Chance(1, 2)) RunNode(&to);
   }
   // Disk reads for followers are answered sooner or later, or fail.
@@ -157,7 +190,7 @@ void SimCluster::Unit(bool faults) {
       ++i;
     }
   }
-  AnswerSnapshots();
+  Snapshots();
   Clients();
   for (auto& n : nodes_) {
     if (n->up() && n->core().HasReady() && random_.Chance(3, 4)) {
@@ -166,26 +199,72 @@ void SimCluster::Unit(bool faults) {
   }
 }
 
-void SimCluster::AnswerSnapshots() {
-  for (size_t i = 0; i < snapshots_.size();) {
-    if (!random_.Chance(1, 20)) {
+// ---- snapshots ----
+
+void SimCluster::OfferSnapshot(SimNode* from, NodeId to) {
+  ++result_.snapshots;
+  // Of the last flush, which is at or behind the start of the log.
+  const SimState& state = from->durable_state();
+  Note("offer", from->id().value(), to.value(), state.applied.value());
+  offers_.push_back(
+      {from->id(), to, state, now_ + (calm_ ? 100 : random_.Between(30, 300))});
+  network_.Send({from->id(), to,
+                 raft::InstallSnapshot{from->core().term(), state.meta()}},
+                now_);
+}
+
+void SimCluster::WantSnapshot(SimNode* to, const raft::SnapshotMeta& meta) {
+  for (const Offer& offer : offers_) {
+    if (offer.to != to->id() || offer.state.meta() != meta) continue;
+    auto [known, added] = incoming_.try_emplace(to->id());
+    if (!added && known->second.state.applied >= meta.position.index) return;
+    known->second = {offer.state, now_ + random_.Between(1, calm_ ? 30 : 200),
+                     to->disk().asked()};
+    return;
+  }
+  // Its sender has given up.
+}
+
+void SimCluster::Install(SimNode* to) {
+  const SimState state = incoming_.at(to->id()).state;
+  incoming_.erase(to->id());
+  if (!calm_ && random_.Chance(1, 10)) return CrashNode(to);  // before
+  const bool switched = to->Switch(state);
+  Note("install", to->id().value(), state.applied.value(), switched);
+  if (switched) {
+    ++result_.installs;
+    if (calm_) ++calm_installs_[to->id()];
+    if (!calm_ && random_.Chance(1, 5)) return CrashNode(to);  // half way
+    to->core().SnapshotInstalled(state.meta());
+    RunNode(to);
+  }
+  for (Offer& offer : offers_) {
+    if (offer.to == to->id() && offer.state.applied == state.applied) {
+      offer.installed = true;
+    }
+  }
+}
+
+void SimCluster::Snapshots() {
+  for (auto& n : nodes_) {
+    auto it = incoming_.find(n->id());
+    if (it == incoming_.end() || it->second.ready_at > now_) continue;
+    if (n->disk().done() >= it->second.writes) Install(n.get());
+    if (checker_.failed()) return;
+  }
+  for (size_t i = 0; i < offers_.size();) {
+    const Offer& offer = offers_[i];
+    const bool told = offer.installed && random_.Chance(1, 5);
+    if (!told && now_ < offer.deadline) {
       ++i;
       continue;
     }
-    auto [id, peer] = snapshots_[i];
-    snapshots_.erase(snapshots_.begin() + static_cast<ptrdiff_t>(i));
-    // CompactSomewhere() leaves everything that somebody lacks, so the peer
-    // has it already; only the leader has not heard of it.
-    const Index index = node(id).disk().durable().snapshot.position.index;
-    const DiskImage& theirs = node(peer).disk().durable();
-    const bool there = theirs.last() >= index;
-    if (!there) checker_.Fail("a snapshot is asked for although none is due");
-    ++result_.snapshots;
-    Note("snapshot", id.value(), peer.value(), index.value());
-    if (node(id).up()) {
-      const bool arrives = random_.Chance(2, 3);
-      node(id).core().SnapshotSent(peer, arrives ? index : Index(0));
-    }
+    SimNode& from = node(offer.from);
+    const Index index = told ? offer.state.applied : Index(0);
+    const NodeId to = offer.to;
+    offers_.erase(offers_.begin() + static_cast<ptrdiff_t>(i));
+    Note("sent", from.id().value(), to.value(), index.value());
+    if (from.up()) from.core().SnapshotSent(to, index);
   }
 }
 
@@ -222,7 +301,12 @@ void SimCluster::RunNode(SimNode* n) {
     ++result_.reads;
   }
   for (raft::ReadId id : out.failed_reads) reads_.erase(id);
-  for (NodeId peer : out.needs_snapshot) snapshots_.emplace_back(n->id(), peer);
+  for (NodeId peer : out.needs_snapshot) OfferSnapshot(n, peer);
+  if (out.wants_snapshot) WantSnapshot(n, *out.wants_snapshot);
+  if (out.wrote) {
+    checker_.OnConfiguration(n->id(), n->disk().written(),
+                             n->core().Status().configuration);
+  }
 }
 
 void SimCluster::CheckCommit(SimNode* n, bool led) {
@@ -232,15 +316,13 @@ void SimCluster::CheckCommit(SimNode* n, bool led) {
   for (Index i = n->checked_commit + 1; i <= commit; ++i) {
     const Entry* entry = log.At(i);
     if (entry == nullptr) {
+      if (i <= log.snapshot.position.index) continue;  // installed
       return checker_.Fail("a commit index without an entry");
     }
-    size_t copies = 0;
-    for (auto& other : nodes_) {
-      if (other->disk().durable().TermAt(i) == entry->term) ++copies;
-    }
-    checker_.OnCommit(n->id(), *entry, copies, nodes_.size());
+    checker_.OnCommit(n->id(), *entry);
   }
-  if (led && commit > n->checked_commit &&
+  const bool installed = commit == log.snapshot.position.index;
+  if (led && commit > n->checked_commit && !installed &&
       log.TermAt(commit) != n->core().term()) {
     checker_.Fail(absl::StrCat("commit: ", n->id().value(),
                                " counts copies of ", commit.value(),
@@ -294,7 +376,8 @@ void SimCluster::CrashNode(SimNode* n) {
   // Reads and fetches of a dead process are never answered.
   n->Crash(survivors);
   std::erase_if(fetches_, [&](const auto& f) { return f.first == n->id(); });
-  std::erase_if(snapshots_, [&](const auto& s) { return s.first == n->id(); });
+  std::erase_if(offers_, [&](const Offer& o) { return o.from == n->id(); });
+  incoming_.erase(n->id());
   std::erase_if(proposed_,
                 [&](const auto& p) { return p.first.first == n->id(); });
   start_at_[n->id().value() - 1] = now_ + random_.Between(1, 300);
@@ -336,30 +419,72 @@ void SimCluster::Partition() {
 void SimCluster::CompactSomewhere() {
   SimNode& n = AnyNode();
   if (!n.up()) return;
-  // Nothing installs snapshots here, so no more is dropped than all have: the
-  // committed entry, durably. (A node may know an entry committed and still
-  // have an older one on disk that is being overwritten.)
-  Index all = n.core().applied();
-  for (auto& other : nodes_) {
-    for (Index i = n.disk().durable().snapshot.position.index + 1; i <= all;
-         ++i) {
-      const DiskImage& theirs = other->disk().durable();
-      if (i > theirs.snapshot.position.index &&
-          theirs.TermAt(i) != n.disk().written().TermAt(i)) {
-        all = i - 1;
-      }
-    }
-  }
   n.Flush();
-  const Index at = std::min({all, n.flushed(), n.core().applied()});
-  // The core's own idea of durable is what counts.
-  if (at > n.core().Status().durable ||
-      at <= n.disk().durable().snapshot.position.index) {
+  const uint64_t tail = profile_.tail;
+  const Index limit = std::min(n.flushed(), n.core().applied());
+  const Index at = limit.value() > tail ? limit - tail : Index();
+  const DiskImage& log = n.disk().durable();
+  // The core's own idea of durable is what counts, once an installed snapshot
+  // is in the log too. (A node may know an entry committed and still have an
+  // older one on disk that is being overwritten.)
+  if (at > n.core().Status().durable || at <= log.snapshot.position.index ||
+      n.disk().InstallPending() ||
+      log.TermAt(at) != n.disk().written().TermAt(at)) {
     return;
   }
   Note("compact", n.id().value(), at.value());
   n.core().Compact(at);
   n.disk().Compact(at);
+}
+
+raft::Configuration SimCluster::AnyTarget(const raft::Configuration& now) {
+  raft::Configuration target = now;
+  target.outgoing.clear();
+  auto remove = [](std::vector<NodeId>* from, NodeId id) {
+    std::erase(*from, id);
+  };
+  auto add = [](std::vector<NodeId>* to, NodeId id) {
+    to->insert(std::lower_bound(to->begin(), to->end(), id), id);
+  };
+  const NodeId any = AnyNode().id();
+  const bool voter = now.IsVoter(any);
+  const bool learner = now.IsLearner(any);
+  switch (random_.Below(4)) {
+    case 0:  // any other set of voters
+      target = raft::Configuration();
+      for (auto& n : nodes_) {
+        if (random_.Chance(1, 2)) target.voters.push_back(n->id());
+      }
+      break;
+    case 1:  // replace one
+      if (voter || now.voters.empty()) break;
+      remove(&target.learners, any);
+      remove(&target.voters, now.voters[random_.Below(now.voters.size())]);
+      add(&target.voters, any);
+      break;
+    default:  // join, be promoted, leave
+      if (learner) {
+        remove(&target.learners, any);
+        if (random_.Chance(3, 4)) add(&target.voters, any);
+      } else if (voter) {
+        remove(&target.voters, any);
+      } else {
+        add(&target.learners, any);
+      }
+  }
+  return target;
+}
+
+void SimCluster::ChangeMembers() {
+  std::vector<SimNode*> leaders;  // old ones too
+  for (auto& n : nodes_) {
+    if (n->up() && n->core().IsLeader()) leaders.push_back(n.get());
+  }
+  if (leaders.empty()) return;
+  raft::Core& core = leaders[random_.Below(leaders.size())]->core();
+  auto at = core.ProposeConfiguration(AnyTarget(core.Status().configuration));
+  Note("members", at.ok(), at.ok() ? at->index.value() : 0);
+  result_.changes += at.ok() ? 1 : 0;
 }
 
 void SimCluster::InjectFaults() {
@@ -382,15 +507,17 @@ void SimCluster::InjectFaults() {
     }
   }
   if (random_.Chance(profile_.compact, 10000)) CompactSomewhere();
+  if (random_.Chance(profile_.members, 10000)) ChangeMembers();
   if (random_.Chance(20, 10000)) {
     SimNode& n = AnyNode();
-    if (n.up() && n.applied() <= n.disk().durable().last()) n.Flush();
+    if (n.up()) n.Flush();
   }
 }
 
 // ---- the end ----
 
 void SimCluster::Calm() {
+  calm_ = true;
   heal_at_ = 0;
   network_.Heal();
   network_.set_faults({});
@@ -399,6 +526,16 @@ void SimCluster::Calm() {
   profile_.read = 0;
   profile_.lazy_apply = false;
   std::fill(start_at_.begin(), start_at_.end(), now_);
+}
+
+Index SimCluster::LowestApplied() {
+  SimNode* leader = Leader();
+  if (leader == nullptr) return Index();
+  Index lowest = leader->applied();
+  for (NodeId id : leader->core().Status().configuration.Members()) {
+    lowest = std::min(lowest, node(id).applied());
+  }
+  return lowest;
 }
 
 void SimCluster::CheckConverged() {
@@ -425,12 +562,31 @@ void SimCluster::CheckConverged() {
   if (!proposed) {
     return checker_.Fail("liveness: no leader that commits in the calm");
   }
-  for (uint64_t i = 0; i < 5 * timeout && !checker_.failed(); ++i) {
+  // A replica that joined last may need the whole log, through a window of a
+  // few entries and links of several units: as long as it moves, it lives.
+  uint64_t still = 0;
+  Index lowest;
+  while (still < 5 * timeout && !checker_.failed()) {
     Unit(/*faults=*/false);
+    const Index now_lowest = LowestApplied();
+    still = now_lowest > lowest ? 0 : still + 1;
+    lowest = std::max(lowest, now_lowest);
   }
   SimNode* leader = Leader();
   if (leader == nullptr) return checker_.Fail("liveness: the leader is gone");
-  for (auto& n : nodes_) {
+  const raft::CoreStatus status = leader->core().Status();
+  if (status.changing) {
+    checker_.Fail(absl::StrCat("liveness: still changing to ",
+                               raft::Describe(status.configuration)));
+  }
+  for (auto [id, installs] : calm_installs_) {
+    if (installs > 2) {
+      checker_.Fail(
+          absl::StrCat("liveness: ", installs, " snapshots for ", id.value()));
+    }
+  }
+  for (NodeId id : status.configuration.Members()) {
+    SimNode* n = &node(id);
     if (n->applied() != leader->core().last_index() ||
         n->digest() != leader->digest()) {
       checker_.Fail(absl::StrCat("liveness: ", n->id().value(), " has applied ",

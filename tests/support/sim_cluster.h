@@ -21,6 +21,7 @@ namespace kv739::sim {
 // How hard a run is; drawn from the seed, so that runs differ in kind.
 struct SimProfile {
   uint64_t nodes = 3;
+  uint64_t spares = 0;  // which are no members at first
   NetworkFaults network;
   uint64_t max_sync = 20;  // units that a write takes at most
   // Chances per unit, in 1/10000.
@@ -31,6 +32,8 @@ struct SimProfile {
   uint64_t propose = 0;
   uint64_t read = 0;
   uint64_t compact = 0;
+  uint64_t members = 0;  // change them
+  uint64_t tail = 0;     // entries that compaction leaves at least
   bool lazy_apply = false;
   // Off in some runs: leaders then stay without followers, and reads from such
   // have to fail by themselves.
@@ -47,8 +50,10 @@ struct SimResult {
   uint64_t acknowledged = 0;
   uint64_t crashes = 0;
   uint64_t fetches = 0;
-  uint64_t snapshots = 0;
-  std::string trace;  // when asked for
+  uint64_t snapshots = 0;  // asked for
+  uint64_t installs = 0;
+  uint64_t changes = 0;  // of members, begun
+  std::string trace;     // when asked for
 };
 
 class SimCluster {
@@ -72,12 +77,22 @@ class SimCluster {
   void CrashNode(SimNode* node);
   void Partition();
   void CompactSomewhere();
-  void AnswerSnapshots();
+  void ChangeMembers();
+  raft::Configuration AnyTarget(const raft::Configuration& now);
+  void OfferSnapshot(SimNode* from, raft::NodeId to);
+  void WantSnapshot(SimNode* to, const raft::SnapshotMeta& meta);
+  void Install(SimNode* to);
+  void Snapshots();
+  // One input to a core; when its leader commits by it, a quorum is looked for.
+  template <typename F>
+  void Input(SimNode* node, F&& input);
+  void CheckQuorum(SimNode* node, const raft::Configuration& configuration);
   void Clients();
   void RunNode(SimNode* node);
   void CheckCommit(SimNode* node, bool led);
   void Calm();
   void CheckConverged();
+  raft::Index LowestApplied();  // of the leader's members
   SimNode* Leader();
 
   const uint64_t seed_;
@@ -93,7 +108,24 @@ class SimCluster {
   std::vector<uint64_t> sync_at_;   // per node: when its oldest write is done
   uint64_t heal_at_ = 0;
   std::vector<std::pair<raft::NodeId, raft::LogFetch>> fetches_;
-  std::vector<std::pair<raft::NodeId, raft::NodeId>> snapshots_;  // from, to
+  // Snapshots on the way, as their senders see it.
+  struct Offer {
+    raft::NodeId from;
+    raft::NodeId to;
+    SimState state;
+    uint64_t deadline;       // then it has failed
+    bool installed = false;  // the sender has not heard of it yet
+  };
+  std::vector<Offer> offers_;
+  // Per receiver: the one that is being installed, the newest that was wanted.
+  struct Incoming {
+    SimState state;
+    uint64_t ready_at;
+    uint64_t writes;  // of its disk, that must be done before the switch
+  };
+  std::map<raft::NodeId, Incoming> incoming_;
+  std::map<raft::NodeId, uint64_t> calm_installs_;
+  bool calm_ = false;
 
   uint64_t next_command_ = 0;
   // Proposed at a node and not acknowledged yet.

@@ -31,7 +31,20 @@ raft::Configuration DiskImage::ConfigurationAt(Index index) const {
   return found;
 }
 
-void DiskImage::Write(const raft::Persist& persist) {
+void DiskImage::Install(const raft::SnapshotMeta& meta) {
+  const Index index = meta.position.index;
+  if (index <= snapshot.position.index) return;
+  if (TermAt(index) == meta.position.term) {
+    Compact(index);
+  } else {
+    entries.clear();
+  }
+  snapshot = meta;
+}
+
+void DiskImage::Write(const raft::Persist& persist,
+                      const raft::Configuration& at_snapshot) {
+  if (persist.snapshot) Install({*persist.snapshot, at_snapshot});
   if (persist.hard_state) hard_state = *persist.hard_state;
   if (persist.entries.empty()) return;
   const Index first = persist.entries.front().index;
@@ -53,16 +66,26 @@ SimDisk::SimDisk(raft::Configuration initial) {
   written_ = durable_;
 }
 
-void SimDisk::Write(raft::Persist persist, std::vector<raft::Envelope> send) {
-  written_.Write(persist);
-  pending_.push_back({std::move(persist), std::move(send)});
+void SimDisk::Write(raft::Persist persist, std::vector<raft::Envelope> send,
+                    raft::Configuration at_snapshot) {
+  written_.Write(persist, at_snapshot);
+  pending_.push_back(
+      {std::move(persist), std::move(send), std::move(at_snapshot)});
 }
 
-std::optional<Index> SimDisk::LowestPending() const {
+bool SimDisk::InstallPending() const {
+  return std::any_of(pending_.begin(), pending_.end(), [](const Pending& w) {
+    return w.persist.snapshot.has_value();
+  });
+}
+
+std::optional<Index> SimDisk::LowestPending(Index above) const {
   std::optional<Index> lowest;
   for (const Pending& write : pending_) {
     if (write.persist.entries.empty()) continue;
-    const Index first = write.persist.entries.front().index;
+    if (write.persist.entries.back().index <= above) continue;
+    const Index first =
+        std::max(write.persist.entries.front().index, above + 1);
     lowest = lowest ? std::min(*lowest, first) : first;
   }
   return lowest;
@@ -71,15 +94,22 @@ std::optional<Index> SimDisk::LowestPending() const {
 SimDisk::Completion SimDisk::CompleteOldest() {
   Pending done = std::move(pending_.front());
   pending_.pop_front();
-  durable_.Write(done.persist);
+  ++done_;
+  durable_.Write(done.persist, done.at_snapshot);
   return {done.persist.position, std::move(done.send)};
 }
 
 void SimDisk::Crash(size_t survivors) {
   for (size_t i = 0; i < std::min(survivors, pending_.size()); ++i) {
-    durable_.Write(pending_[i].persist);
+    durable_.Write(pending_[i].persist, pending_[i].at_snapshot);
   }
+  done_ += pending_.size();
   pending_.clear();
+  written_ = durable_;
+}
+
+void SimDisk::Install(const raft::SnapshotMeta& meta) {
+  durable_.Install(meta);
   written_ = durable_;
 }
 

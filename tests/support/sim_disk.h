@@ -26,7 +26,11 @@ struct DiskImage {
   std::optional<raft::Term> TermAt(raft::Index index) const;
   // The configuration in force at `index`.
   raft::Configuration ConfigurationAt(raft::Index index) const;
-  void Write(const raft::Persist& persist);
+  // `at_snapshot` is in force at persist.snapshot.
+  void Write(const raft::Persist& persist,
+             const raft::Configuration& at_snapshot);
+  // The rule of Persist::snapshot.
+  void Install(const raft::SnapshotMeta& meta);
   void Compact(raft::Index index);
 };
 
@@ -40,15 +44,22 @@ class SimDisk {
 
   explicit SimDisk(raft::Configuration initial);
 
-  void Write(raft::Persist persist, std::vector<raft::Envelope> send);
+  void Write(raft::Persist persist, std::vector<raft::Envelope> send,
+             raft::Configuration at_snapshot = {});
   size_t pending() const { return pending_.size(); }
-  // The lowest index that a pending write touches, if any does.
-  std::optional<raft::Index> LowestPending() const;
+  // Writes that were asked for and that are done, since the start.
+  uint64_t asked() const { return done_ + pending_.size(); }
+  uint64_t done() const { return done_; }
+  bool InstallPending() const;
+  // The lowest index above `above` that a pending write touches, if any does.
+  std::optional<raft::Index> LowestPending(raft::Index above) const;
   // The oldest pending write becomes durable.
   Completion CompleteOldest();
   // The oldest writes became durable without anyone hearing of it; the others
   // are gone.
   void Crash(size_t survivors);
+  // At a start, for a state machine that was switched before the crash.
+  void Install(const raft::SnapshotMeta& meta);
   // Drops the durable log up to `index`; nothing that is pending rewrites it.
   void Compact(raft::Index index);
 
@@ -63,7 +74,9 @@ class SimDisk {
   struct Pending {
     raft::Persist persist;
     std::vector<raft::Envelope> send;
+    raft::Configuration at_snapshot;
   };
+  uint64_t done_ = 0;
   DiskImage durable_;
   DiskImage written_;
   std::deque<Pending> pending_;

@@ -16,6 +16,15 @@
 
 namespace kv739::sim {
 
+// What a state machine is: durable when flushed, and the data of a snapshot.
+struct SimState {
+  raft::Index applied;
+  raft::Term term;  // of the entry at `applied`
+  uint64_t digest = 0;
+  raft::Configuration configuration;  // in force at `applied`
+  raft::SnapshotMeta meta() const { return {{term, applied}, configuration}; }
+};
+
 class SimNode {
  public:
   // What one turn asks of the world outside of the replica.
@@ -26,6 +35,7 @@ class SimNode {
     std::vector<raft::ReadId> failed_reads;
     std::vector<raft::LogFetch> fetch;
     std::vector<raft::NodeId> needs_snapshot;
+    std::optional<raft::SnapshotMeta> wants_snapshot;
     bool wrote = false;
     bool led = false;  // all through the turn, in one term
   };
@@ -51,6 +61,10 @@ class SimNode {
   void Crash(size_t survivors);
   void Start();
   void Flush() { flushed_ = state_; }
+  // The state machine becomes this snapshot, durably and at once. False when it
+  // is past it. The core is to be told with SnapshotInstalled().
+  bool Switch(const SimState& snapshot);
+  const SimState& durable_state() const { return flushed_; }
   // What a restart would begin from.
   raft::Index flushed() const { return flushed_.applied; }
   raft::Index applied() const { return state_.applied; }
@@ -59,10 +73,6 @@ class SimNode {
   raft::Index checked_commit = raft::Index(0);
 
  private:
-  struct State {
-    raft::Index applied;
-    uint64_t digest = 0;
-  };
   void CheckSend(const raft::Envelope& envelope);
   void CheckDurable();
 
@@ -70,8 +80,8 @@ class SimNode {
   raft::Random* const random_;
   SafetyChecker* const checker_;
   SimDisk disk_;
-  State state_;
-  State flushed_;
+  SimState state_;
+  SimState flushed_;
   bool led_ = false;  // at the end of the last turn
   raft::Term led_term_;
   std::unique_ptr<raft::Core> core_;
