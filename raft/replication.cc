@@ -186,8 +186,14 @@ void Core::Impl::TickLeader() {
     if (silent && peer.state() == Progress::State::kReplicate) {
       peer.BecomeProbe();
     } else if (peer.OnHeartbeatTick()) {
-      // Did they get lost? This one is refused if so.
-      SendAppend(&peer, {}, 0);
+      if (log_.TermAt(peer.next() - 1)) {
+        // Did they get lost? This one is refused if so.
+        SendAppend(&peer, {}, 0);
+      } else {
+        // That can no longer be asked: begin again where it surely is, with
+        // a snapshot if need be.
+        peer.BecomeProbe();
+      }
     }
   }
   ContinueTransfer();
@@ -227,7 +233,7 @@ void Core::Impl::SendAppend(Progress* peer, std::vector<Entry> entries,
                             uint64_t bytes) {
   const Index previous = peer->next() - 1;
   const std::optional<Term> term = log_.TermAt(previous);
-  if (!term) return;  // compacted away: a snapshot follows
+  if (!term) return;  // compacted away: see TickLeader()
   if (!entries.empty())
     peer->Sent(entries.back().index, bytes);
   else if (peer->state() == Progress::State::kProbe)

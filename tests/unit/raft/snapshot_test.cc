@@ -335,6 +335,29 @@ TEST(Paper7, S8AFailedInstallIsTriedAgainAfterAHeartbeat) {
   }
 }
 
+// L5: nothing can be asked behind the start of the log, and nothing more fits
+// into the window.
+TEST(Paper7, L5AFollowerWhoseWindowWasLostBehindTheStartGetsASnapshot) {
+  CoreUnderTest::State setup;
+  setup.options.max_inflight_messages = 2;
+  CoreUnderTest core(setup);
+  core.BecomeLeader();
+  core.AcknowledgeAll({2, 3});
+  for (int i = 0; i < 4; ++i) {
+    core.Propose();
+    core.Turn();  // to 2 as well, and lost
+    core.AcknowledgeAll({3});
+  }
+  core->Compact(core->applied());
+  for (int i = 0; i < 8 && core.needs_snapshot.empty(); ++i) {
+    core.Ticks(1);
+    core.Receive(2, HeartbeatResponse{core->term(), 0});
+    core.Receive(3, HeartbeatResponse{core->term(), 0});
+    core.Turn();
+  }
+  EXPECT_EQ(core.needs_snapshot, Nodes({2}));
+}
+
 TEST(Paper7, WhoIsDownIsSentNoSnapshot) {
   CoreUnderTest core = LeaderWithoutTheStart();
   core.Answer(2, Ack(1, 1));
