@@ -2,7 +2,7 @@
 // that is encoded once and read in place.
 //
 // Applying a command depends on nothing but the command and the replicated
-// state: no clock, no setting, no random number (known_bugs C3).
+// state: no clock, no setting, no random number.
 #ifndef KV739_KV_COMMAND_H_
 #define KV739_KV_COMMAND_H_
 

@@ -18,7 +18,7 @@ struct Identity {
   raft::NodeId node;
   std::string address;  // host:port, for people
   // Drawn at random when the directory is made. A node that lost its disk
-  // comes back with another one, and its peers refuse it (known_bugs M6).
+  // comes back with another one, and its peers refuse it.
   uint64_t incarnation = 0;
 };
 

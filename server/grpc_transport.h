@@ -2,7 +2,7 @@
 // with the smaller id, for the messages of all groups in both directions.
 //
 // A stream whose words do not name this cluster, this node and a known peer
-// with the incarnation it is known by is refused (known_bugs O4): counted per
+// with the incarnation it is known by is refused: counted per
 // reason, logged at most every kRefusalLogInterval per reason. A newer stream
 // from a peer takes the place of the older one. What ended is opened again
 // after kFirstRetry to kLastRetry, for ever.

@@ -1,5 +1,5 @@
 // How long making the log durable takes, and whether it is taking too long
-// right now (a leader whose disk hangs must not look healthy, known_bugs O3).
+// right now (a leader whose disk hangs must not look healthy).
 // Fed by the WAL's threads, read by metrics and health; atomic counters only.
 #ifndef KV739_SERVER_SYNC_MONITOR_H_
 #define KV739_SERVER_SYNC_MONITOR_H_
