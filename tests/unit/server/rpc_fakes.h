@@ -22,7 +22,7 @@
 namespace kv739::server {
 
 // Bound on every wait of a test; reached only when the test fails.
-inline constexpr absl::Duration kPatience = absl::Seconds(30);
+inline constexpr absl::Duration kPatience = absl::Seconds(60);
 
 class FakeHandler : public RequestHandler {
  public:
