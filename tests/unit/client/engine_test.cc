@@ -241,7 +241,9 @@ TEST_F(EngineTest, ALostAnswerIsAskedForAgainUnderTheSameIdentity) {
 TEST_F(EngineTest, AWriteThatWasSentAndNeverAnsweredIsUnknown) {
   Sent sent;
   auto put = SentPut(&sent);
-  Advance(6 * kSecond);
+  Advance(5 * kSecond - kMillisecond);
+  EXPECT_FALSE(IsDone(put)) << "before its deadline";
+  Advance(kMillisecond + 2 * TimerWheel<Operation>::kTick);
   EXPECT_EQ(CodeOf(put), KV739_E_UNKNOWN);
 }
 
