@@ -8,7 +8,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -69,15 +71,34 @@ class TestEngine {
       static_cast<MemoryEngine*>(engine_.get())->Crash();
       return;
     }
-    auto copy = std::make_unique<TempDir>();
-    std::filesystem::copy(dir_->path(), copy->path(),
-                          std::filesystem::copy_options::recursive);
+    std::unique_ptr<TempDir> copy;
+    do {
+      copy = std::make_unique<TempDir>();
+    } while (!CopyAsOfOneMoment(dir_->path(), copy->path()));
     engine_.reset();
     dir_ = std::move(copy);
     Reopen();
   }
 
  private:
+  static std::set<std::string> Names(const std::string& directory) {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+      names.insert(entry.path().filename());
+    }
+    return names;
+  }
+  // False when files came or went meanwhile: RocksDB's background threads go
+  // on while we copy, and a crash happens at one moment.
+  static bool CopyAsOfOneMoment(const std::string& from,
+                                const std::string& to) {
+    const std::set<std::string> before = Names(from);
+    std::error_code error;
+    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive,
+                          error);
+    return !error && Names(from) == before;
+  }
+
   void Reopen() {
     if (kind_ == Kind::kMemory) {
       engine_ = NewMemoryEngine();
