@@ -33,10 +33,18 @@ const NodeInfo* ClusterMap::FindNode(raft::NodeId id) const {
 }
 
 const NodeInfo* ClusterMap::FindNode(const Address& address) const {
+  const NodeInfo* left = nullptr;
   for (const NodeInfo& node : nodes) {
-    if (node.address == address) return &node;
+    if (!(node.address == address)) continue;
+    if (node.state != NodeState::kLeft) return &node;
+    left = &node;
   }
-  return nullptr;
+  return left;
+}
+
+bool GroupInfo::Concerns(raft::NodeId node) const {
+  return std::binary_search(members.begin(), members.end(), node) ||
+         std::binary_search(target.begin(), target.end(), node);
 }
 
 const GroupInfo* ClusterMap::FindGroup(raft::GroupId id) const {
@@ -50,10 +58,13 @@ std::vector<raft::NodeId> ClusterMap::Spares() const {
   absl::flat_hash_set<raft::NodeId> busy;
   for (const GroupInfo& group : groups) {
     busy.insert(group.members.begin(), group.members.end());
+    busy.insert(group.target.begin(), group.target.end());
   }
   std::vector<raft::NodeId> spares;
   for (const NodeInfo& node : nodes) {
-    if (!busy.contains(node.id)) spares.push_back(node.id);
+    if (node.state == NodeState::kActive && !busy.contains(node.id)) {
+      spares.push_back(node.id);
+    }
   }
   return spares;
 }
@@ -68,8 +79,8 @@ ClusterMap InitialClusterMap(const ClusterFile& file) {
     absl::StrAppend(&all, name, "\n");
     const raft::NodeId id(HashName(name, taken));
     taken.insert(id);
-    map.nodes.push_back(
-        {id, server.address, server.metrics_port, server.http_port});
+    map.nodes.push_back({id, server.address, server.metrics_port,
+                         server.http_port, NodeState::kActive});
   }
   map.cluster_id = HashName(all, {});
 
@@ -83,6 +94,7 @@ ClusterMap InitialClusterMap(const ClusterFile& file) {
       group.members.push_back(map.nodes[i].id);
     }
     std::sort(group.members.begin(), group.members.end());
+    group.target = group.members;
     ids.push_back(group.id);
     map.groups.push_back(std::move(group));
   }

@@ -15,16 +15,38 @@
 
 namespace kv739::kv {
 
+// The numbers are on disk and on the wire.
+enum class NodeState : uint8_t {
+  kActive = 0,
+  kLeaving = 1,  // takes no new place; its places are being filled by others
+  kLeft = 2,     // in no group, and never again: kept so that it can be told
+};
+
 struct NodeInfo {
   raft::NodeId id;
   Address address;
   uint16_t metrics_port = 0;
   uint16_t http_port = 0;
+  NodeState state = NodeState::kActive;
+  bool operator==(const NodeInfo&) const = default;
 };
 
 struct GroupInfo {
   raft::GroupId id;
-  std::vector<raft::NodeId> members;  // voters, sorted
+  // Voters, sorted, as the group's leader last reported them.
+  std::vector<raft::NodeId> members;
+  // The voters that the group is to have, sorted; as `members` when nothing is
+  // to change.
+  std::vector<raft::NodeId> target;
+  // Of the group's log, where its leader found `members`; 0: never reported.
+  raft::Index settled;
+  // The change is the replacement of a node that is away: taken back when it
+  // returns in time.
+  bool automatic = false;
+  bool changing() const { return members != target; }
+  // In either list.
+  bool Concerns(raft::NodeId node) const;
+  bool operator==(const GroupInfo&) const = default;
 };
 
 struct ClusterMap {
@@ -34,11 +56,14 @@ struct ClusterMap {
   std::vector<GroupInfo> groups;     // by id; group 0 carries the directory too
   std::vector<raft::GroupId> slots;  // kSlotCount owners
 
+  bool operator==(const ClusterMap&) const = default;
+
   const NodeInfo* FindNode(raft::NodeId id) const;
+  // The one that has the address now: a node that has left gives it up.
   const NodeInfo* FindNode(const Address& address) const;
   const GroupInfo* FindGroup(raft::GroupId id) const;
   raft::GroupId OwnerOf(Slot slot) const { return slots[slot]; }
-  // Nodes in no group.
+  // Active nodes that no group has or is to have.
   std::vector<raft::NodeId> Spares() const;
 };
 

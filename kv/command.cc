@@ -53,6 +53,10 @@ bool DecodeFields(Reader* in, Command* c) {
       return true;
     case Op::kCloseSession:
       return in->Varint(&c->session);
+    case Op::kDirectory:
+      return in->Bytes(&c->value);
+    case Op::kAudit:
+      return true;
   }
   return false;  // an operation that we do not know
 }
@@ -66,6 +70,7 @@ std::string EncodeCommand(const Command& c) {
   out.push_back(static_cast<char>(c.op));
   AppendFixed64(&out, c.stamp);
   if (c.op == Op::kCloseSession) AppendVarint(&out, c.session);
+  if (c.op == Op::kDirectory) AppendBytes(&out, c.value);
   if (!IsWrite(c.op)) return out;
   AppendVarint(&out, c.session);
   if (c.session != 0) {

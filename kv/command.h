@@ -23,6 +23,8 @@ enum class Op : uint8_t {
   kCompareAndSwap = 4,  // puts `value` when the version is `expected`
   kOpenSession = 5,     // makes a session and answers its id
   kCloseSession = 6,    // forgets `session`
+  kDirectory = 7,       // `value` is a change of the directory; group 0 alone
+  kAudit = 8,           // changes nothing: replicas hash what they hold here
 };
 
 // Views into the caller's bytes or into the entry.
@@ -54,6 +56,7 @@ enum class ApplyCode : uint8_t {
   kSessionUnknown = 3,  // never opened, closed or evicted; nothing changed
   kSequenceStale = 4,   // below the session's floor; nothing changed
   kSessionWindow = 5,   // too far above the floor; nothing changed
+  kRefused = 6,         // a change of the directory; `old_value` says why
 };
 
 struct ApplyResult {

@@ -121,6 +121,10 @@ class StateMachineImpl : public StateMachine {
   Version last_version() const override { return meta_.last_version; }
   uint64_t session_count() const override { return sessions_->size(); }
 
+  std::shared_ptr<const ClusterMap> directory() const override {
+    return directory_;
+  }
+
   absl::StatusOr<LogPosition> durable() const override {
     std::string record;
     absl::StatusOr<bool> found = engine_->GetDurable(meta_key_, &record);
@@ -181,6 +185,11 @@ class StateMachineImpl : public StateMachine {
       if (!sessions_->Close(command.session)) {
         result->code = ApplyCode::kSessionUnknown;
       }
+      return absl::OkStatus();
+    }
+    if (command.op == Op::kAudit) return absl::OkStatus();
+    if (command.op == Op::kDirectory) {
+      result->code = ApplyCode::kRefused;
       return absl::OkStatus();
     }
     if (command.session == 0) return Execute(command, result);
@@ -261,6 +270,7 @@ class StateMachineImpl : public StateMachine {
   const std::string meta_key_;
   Meta meta_;
   raft::Configuration configuration_;
+  std::shared_ptr<const ClusterMap> directory_;
 
   // The batch under way; empty between calls of Apply, kept for its memory.
   const std::unique_ptr<Batch> batch_;
@@ -323,7 +333,9 @@ absl::Status StateMachine::Create(Engine* engine, GroupId group,
         absl::StrCat("group ", group.value(), " is in this store already"));
   }
   const std::unique_ptr<Batch> batch = engine->NewBatch();
-  batch->Put(MetaKey(group), EncodeMeta(Meta()));
+  Meta meta;
+  meta.applied = kFirstPosition;
+  batch->Put(MetaKey(group), EncodeMeta(meta));
   batch->Put(ConfigurationKey(group), raft::EncodeConfiguration(configuration));
   return engine->Apply(batch.get());
 }
@@ -359,6 +371,11 @@ absl::StatusOr<std::unique_ptr<StateMachine>> StateMachine::Open(
   absl::Status status = machine->Reload();
   if (!status.ok()) return status;
   return machine;
+}
+
+std::unique_ptr<StateMachine> StateMachine::Vacant(Engine* engine,
+                                                   GroupId group) {
+  return std::make_unique<StateMachineImpl>(engine, group);
 }
 
 }  // namespace kv739::kv

@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "kv/cluster_map.h"
 #include "kv/command.h"
 #include "kv/engine.h"
 #include "raft/configuration.h"
@@ -39,6 +40,11 @@ inline constexpr uint32_t kSessionWindow = 8192;  // sequences above the floor
 // kSessionWindow until its floor rises.
 inline constexpr uint64_t kMaxBytesOfSession = 16 << 20;
 
+// A new group begins as if entry 1 had been applied and compacted away: whoever
+// joins it later has less and needs a snapshot, and so the configuration too.
+inline constexpr raft::LogPosition kFirstPosition{raft::Term(1),
+                                                  raft::Index(1)};
+
 struct Value {
   bool found = false;
   Version version = 0;
@@ -47,9 +53,10 @@ struct Value {
 
 class StateMachine {
  public:
-  // Makes the state of a new group with this initial configuration, applied
-  // index 0. Durable after Engine::Flush(). ALREADY_EXISTS when it is there,
-  // INVALID_ARGUMENT for an id of 2^24 or more or an invalid configuration.
+  // Makes the state of a new group with this initial configuration, applied up
+  // to kFirstPosition. Durable after Engine::Flush(). ALREADY_EXISTS when it is
+  // there, INVALID_ARGUMENT for an id of 2^24 or more or an invalid
+  // configuration.
   static absl::Status Create(Engine* engine, raft::GroupId group,
                              const raft::Configuration& configuration);
   // The groups that the engine holds.
@@ -57,6 +64,11 @@ class StateMachine {
   // NOT_FOUND when the group was never created. `engine` must outlive it.
   static absl::StatusOr<std::unique_ptr<StateMachine>> Open(
       Engine* engine, raft::GroupId group);
+  // The same for a group that the engine does not hold: applied() is {0, 0}
+  // and nothing can be applied until a snapshot was put in and Reload() called.
+  // The engine is not touched.
+  static std::unique_ptr<StateMachine> Vacant(Engine* engine,
+                                              raft::GroupId group);
   virtual ~StateMachine() = default;
 
   // Takes up what the engine holds now, after a snapshot was put in the place
@@ -81,6 +93,10 @@ class StateMachine {
   // would leave nothing: Create() has not been flushed.
   virtual absl::StatusOr<raft::LogPosition> durable() const = 0;
   virtual uint64_t session_count() const = 0;
+  // The cluster map as the directory has it at applied(); null when there is
+  // none, as in every group but 0 and in group 0 before its first change. By
+  // the thread that applies. Another pointer means another map.
+  virtual std::shared_ptr<const ClusterMap> directory() const = 0;
 
   // XXH3 of everything replicated (data, sessions, versions) in key order,
   // with the index it is for: equal on replicas at equal indexes.

@@ -86,6 +86,7 @@ void Core::SnapshotSent(NodeId peer, Index index) {
 void Core::SnapshotInstalled(const SnapshotMeta& meta) {
   impl_->SnapshotInstalled(meta);
 }
+void Core::SetFit(bool fit) { impl_->SetFit(fit); }
 void Core::Compact(Index index) { impl_->Compact(index); }
 absl::Status Core::TransferLeadership(NodeId target) {
   return impl_->TransferLeadership(target);
@@ -291,6 +292,7 @@ CoreStatus Core::Impl::Status() const {
     p.match = peer.match();
     p.next = peer.next();
     p.learner = configuration().IsLearner(peer.id());
+    p.silent_ticks = now_ - peer.last_heard();
     p.recently_active =
         now_ - peer.last_heard() < options_.election_timeout_ticks;
     p.needs_snapshot = peer.state() == Progress::State::kSnapshot;

@@ -66,6 +66,7 @@ struct PeerProgress {
   bool recently_active = false;
   bool needs_snapshot = false;
   uint64_t inflight_bytes = 0;
+  uint64_t silent_ticks = 0;  // since it was heard from, or we became leader
 };
 
 struct CoreStatus {
@@ -151,6 +152,11 @@ class Core {
   // first. Proposals are refused meanwhile, reads are not. OK at once for the
   // leader itself.
   absl::Status TransferLeadership(NodeId target);
+  // Unfit: this replica must not lead, because its owner cannot serve (its disk
+  // is full, its state is in doubt). It does not campaign, hands leadership
+  // over when it has it, after two election timeouts steps down if nobody takes
+  // it, and goes on as a follower that votes and stores. Replicas start fit.
+  void SetFit(bool fit);
   // The voter that has the most of the log, or none. For a leader that stops.
   NodeId BestTransferTarget() const;
 

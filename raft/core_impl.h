@@ -52,6 +52,8 @@ class Core::Impl {
   const Log& log() const { return log_; }
   uint64_t dropped() const { return dropped_; }
 
+  void SetFit(bool fit);
+
  private:
   // A configuration and the index from which on it is in force.
   struct ConfigurationAt {
@@ -146,6 +148,7 @@ class Core::Impl {
 
   // ---- disk_stall.cc ----
   void TickDiskStall();
+  void TickUnfit();
 
   // ---- transfer.cc ----
   void OnTimeoutNow(NodeId from, const TimeoutNow& message);
@@ -167,7 +170,9 @@ class Core::Impl {
   uint64_t election_elapsed_ = 0;  // ticks
   uint64_t election_timeout_ = 0;  // drawn anew for each wait
   Index stalled_at_;               // durable when last looked at, by a leader
-  uint64_t stalled_ticks_ = 0;     // since then, with a write under way
+  bool fit_ = true;
+  uint64_t unfit_ticks_ = 0;    // as a leader
+  uint64_t stalled_ticks_ = 0;  // since then, with a write under way
   uint64_t dropped_ = 0;
   Ready ready_;  // being collected
 };

@@ -22,6 +22,8 @@ bool Core::Impl::IsAlone() const {
 }
 
 bool Core::Impl::MayCampaign() const {
+  // A group of one would stand still otherwise.
+  if (!fit_ && !IsAlone()) return false;
   if (configuration().IsVoter(self())) return true;
   // Thesis section 4.2.2: as long as our removal may still be undone, we may be
   // the only one whose log can win.

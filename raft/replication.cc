@@ -176,6 +176,8 @@ void Core::Impl::TickLeader() {
   if (!is_leader()) return;
   TickDiskStall();
   if (!is_leader()) return;
+  TickUnfit();
+  if (!is_leader()) return;
   auto& leader = std::get<Leader>(role_);
   if (++leader.heartbeat_elapsed < options_.heartbeat_ticks) return;
   leader.heartbeat_elapsed = 0;

@@ -119,6 +119,16 @@ void GrpcTransport::Send(raft::NodeId to, std::vector<GroupMessage> messages) {
   dropped_unknown_ += messages.size();
 }
 
+void GrpcTransport::SendToNode(raft::NodeId, NodeMessage) {}
+
+bool GrpcTransport::Connected(raft::NodeId peer) const {
+  if (!started_.load()) return false;
+  auto it = links_.find(peer);
+  return it != links_.end() && it->second->State().connected;
+}
+
+void GrpcTransport::SetMapEpoch(uint64_t) {}
+
 std::vector<PeerState> GrpcTransport::States() const {
   std::vector<PeerState> states;
   if (!started_.load()) return states;

@@ -65,6 +65,9 @@ class GrpcTransport final : public Transport, public PeerStream::Owner {
   void Release();
 
   void Send(raft::NodeId to, std::vector<GroupMessage> messages) override;
+  void SendToNode(raft::NodeId to, NodeMessage message) override;
+  bool Connected(raft::NodeId peer) const override;
+  void SetMapEpoch(uint64_t epoch) override;
   std::vector<PeerState> States() const;  // by id
   std::array<uint64_t, kRefusalReasons> refusals() const;
   // For nodes that are not known here.

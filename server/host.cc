@@ -29,9 +29,8 @@ struct Gather {
 
 class Host::Impl {
  public:
-  Impl(const HostOptions& options, const HostParts& parts,
-       std::shared_ptr<const kv::ClusterMap> map)
-      : options_(options), parts_(parts), map_(std::move(map)) {
+  Impl(const HostOptions& options, const HostParts& parts)
+      : options_(options), parts_(parts) {
     for (int i = 0; i < options_.loops; ++i) {
       loops_.push_back(
           std::make_unique<Loop>(options_, parts_, parts_.random->Next()));
@@ -40,11 +39,13 @@ class Host::Impl {
 
   absl::Status Add(HostedReplica replica) {
     hosted_.insert(replica.group);
-    return LoopOf(replica.group).AddReplica(std::move(replica), map_);
+    return LoopOf(replica.group).AddReplica(std::move(replica));
   }
 
   void Submit(std::vector<Operation> operations);
   void OnPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages);
+  void OnNodeMessage(raft::NodeId from, NodeMessage message);
+  void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch);
   void Tick() {
     for (auto& loop : loops_) loop->Post(TickEvent{});
   }
@@ -53,7 +54,9 @@ class Host::Impl {
                           Replica::TransferDone done);
   void BeginStop(absl::AnyInvocable<void(int)> done);
   void Stop();
-  std::shared_ptr<const kv::ClusterMap> map() const { return map_; }
+  std::shared_ptr<const kv::ClusterMap> map() const {
+    return parts_.maps->Get();
+  }
   bool AllGroupsHaveLeader() const {
     return std::all_of(loops_.begin(), loops_.end(), [](const auto& loop) {
       return loop->AllGroupsHaveLeader();
@@ -65,16 +68,17 @@ class Host::Impl {
     return *loops_[group.value() % loops_.size()];
   }
   // OK, or why the operation is refused before any group sees it.
-  bool Check(Operation& operation, Reply* refusal) const;
+  bool Check(const kv::ClusterMap& map, Operation& operation,
+             Reply* refusal) const;
 
   const HostOptions options_;
   const HostParts parts_;
-  const std::shared_ptr<const kv::ClusterMap> map_;
   absl::flat_hash_set<raft::GroupId> hosted_;
   std::vector<std::unique_ptr<Loop>> loops_;
 };
 
-bool Host::Impl::Check(Operation& operation, Reply* refusal) const {
+bool Host::Impl::Check(const kv::ClusterMap& map, Operation& operation,
+                       Reply* refusal) const {
   auto invalid = [&](std::string message) {
     refusal->code = ReplyCode::kInvalidArgument;
     refusal->message = std::move(message);
@@ -102,12 +106,12 @@ bool Host::Impl::Check(Operation& operation, Reply* refusal) const {
             bad - operation.key.begin()));
       }
     }
-    operation.group = map_->OwnerOf(kv::SlotOf(operation.key));
+    operation.group = map.OwnerOf(kv::SlotOf(operation.key));
   }
   if (!hosted_.contains(operation.group)) {
     refusal->code = ReplyCode::kWrongGroup;
     refusal->group = operation.group;
-    refusal->map_epoch = map_->epoch;
+    refusal->map_epoch = map.epoch;
     refusal->message = absl::StrCat("group ", operation.group.value(),
                                     " is not on this server");
     return false;
@@ -116,10 +120,11 @@ bool Host::Impl::Check(Operation& operation, Reply* refusal) const {
 }
 
 void Host::Impl::Submit(std::vector<Operation> operations) {
+  const std::shared_ptr<const kv::ClusterMap> map = parts_.maps->Get();
   std::vector<std::vector<Operation>> by_loop(loops_.size());
   for (Operation& operation : operations) {
     Reply refusal;
-    if (!Check(operation, &refusal)) {
+    if (!Check(*map, operation, &refusal)) {
       refusal.tag = operation.tag;
       refusal.kind = operation.kind;
       operation.sink->Deliver(std::move(refusal));
@@ -152,13 +157,17 @@ void Host::Impl::OnPeerMessages(raft::NodeId from,
   }
 }
 
+void Host::Impl::OnPeerEpoch(raft::NodeId, uint64_t) {}
+
+void Host::Impl::OnNodeMessage(raft::NodeId, NodeMessage) {}
+
 void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
   auto gather = std::make_shared<Gather<HostStats>>();
   gather->done = std::move(done);
   {
     const std::lock_guard lock(gather->mutex);
     gather->missing = loops_.size();
-    gather->value.map_epoch = map_->epoch;
+    gather->value.map_epoch = parts_.maps->Get()->epoch;
   }
   for (auto& loop : loops_) {
     loop->Post([gather, loop = loop.get()](Turn&) {
@@ -251,9 +260,8 @@ Host::~Host() = default;
 
 absl::StatusOr<std::unique_ptr<Host>> Host::Create(
     const HostOptions& options, const HostParts& parts,
-    std::shared_ptr<const kv::ClusterMap> map,
     std::vector<HostedReplica> replicas) {
-  auto impl = std::make_unique<Impl>(options, parts, std::move(map));
+  auto impl = std::make_unique<Impl>(options, parts);
   for (HostedReplica& replica : replicas) {
     absl::Status status = impl->Add(std::move(replica));
     if (!status.ok()) return status;
@@ -267,6 +275,12 @@ void Host::Submit(std::vector<Operation> operations) {
 void Host::OnPeerMessages(raft::NodeId from,
                           std::vector<GroupMessage> messages) {
   impl_->OnPeerMessages(from, std::move(messages));
+}
+void Host::OnNodeMessage(raft::NodeId from, NodeMessage message) {
+  impl_->OnNodeMessage(from, std::move(message));
+}
+void Host::OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) {
+  impl_->OnPeerEpoch(peer, map_epoch);
 }
 void Host::Tick() { impl_->Tick(); }
 void Host::CollectStats(absl::AnyInvocable<void(HostStats)> done) {

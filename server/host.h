@@ -26,6 +26,7 @@
 #include "kv/state_machine.h"
 #include "raft/options.h"
 #include "server/clock.h"
+#include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
 #include "server/stats.h"
@@ -56,6 +57,7 @@ struct HostParts {
   wal::LogWriter* log = nullptr;
   Transport* transport = nullptr;
   Clock* clock = nullptr;
+  MapHolder* maps = nullptr;
   raft::Random* random = nullptr;
   // Called when a replica cannot go on (its store failed): the node must
   // stop. Any thread.
@@ -73,7 +75,6 @@ class Host : public RequestHandler {
  public:
   static absl::StatusOr<std::unique_ptr<Host>> Create(
       const HostOptions& options, const HostParts& parts,
-      std::shared_ptr<const kv::ClusterMap> map,
       std::vector<HostedReplica> replicas);
   ~Host() override;
 
@@ -82,6 +83,8 @@ class Host : public RequestHandler {
   void Submit(std::vector<Operation> operations) override;
   void OnPeerMessages(raft::NodeId from,
                       std::vector<GroupMessage> messages) override;
+  void OnNodeMessage(raft::NodeId from, NodeMessage message) override;
+  void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) override;
   void Tick() override;
 
   // Calls back with a consistent copy, on some thread.

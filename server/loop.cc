@@ -51,9 +51,8 @@ Loop::Loop(const HostOptions& options, const HostParts& parts, uint64_t seed)
 
 Loop::~Loop() = default;
 
-absl::Status Loop::AddReplica(HostedReplica hosted,
-                              std::shared_ptr<const kv::ClusterMap> map) {
-  auto replica = Replica::Create(options_, std::move(hosted), std::move(map),
+absl::Status Loop::AddReplica(HostedReplica hosted) {
+  auto replica = Replica::Create(options_, std::move(hosted), parts_.maps,
                                  random_.get(), parts_.clock);
   if (!replica.ok()) return replica.status();
   by_group_[(*replica)->group()] = replica->get();

@@ -48,8 +48,7 @@ class Loop {
   ~Loop();
 
   // Before the first Post.
-  absl::Status AddReplica(HostedReplica replica,
-                          std::shared_ptr<const kv::ClusterMap> map);
+  absl::Status AddReplica(HostedReplica replica);
 
   // Any thread. Takes the event unless the inbox is full: operations are then
   // answered kOverloaded and messages dropped; other events always fit.

@@ -148,6 +148,7 @@ absl::StatusOr<raft::Message> DecodeKind(Term term, wire::GroupMessage* in) {
       return raft::HeartbeatResponse{term, in->heartbeat_response().round()};
     case wire::GroupMessage::kTimeoutNow:
       return raft::TimeoutNow{term};
+    case wire::GroupMessage::kInstallSnapshot:
     case wire::GroupMessage::KIND_NOT_SET:
       break;
   }

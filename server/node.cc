@@ -88,6 +88,7 @@ class NodeImpl : public Node {
       : settings_(config.settings),
         map_(std::make_shared<const kv::ClusterMap>(
             kv::InitialClusterMap(config.cluster))),
+        maps_(map_),
         file_system_(
             MakeTimedFileSystem(wal::FileSystem::Posix(), &sync_monitor_)) {}
 
@@ -113,7 +114,8 @@ class NodeImpl : public Node {
   // Ends and frees what was started, in the order that dependencies ask for.
   void Release();
   std::string AddressOf(raft::NodeId id) const {
-    const kv::NodeInfo* node = map_->FindNode(id);
+    const std::shared_ptr<const kv::ClusterMap> map = maps_.Get();
+    const kv::NodeInfo* node = map->FindNode(id);
     return node != nullptr ? node->address.ToString()
                            : absl::StrCat("node-", id.value());
   }
@@ -121,6 +123,7 @@ class NodeImpl : public Node {
 
   const Settings settings_;
   const std::shared_ptr<const kv::ClusterMap> map_;
+  MapHolder maps_;
   const kv::NodeInfo* self_ = nullptr;  // in map_
   std::string address_;
   SyncMonitor sync_monitor_;
@@ -183,7 +186,8 @@ absl::Status NodeImpl::OpenStorage() {
   wal_ = *std::move(wal);
 
   if (!directory_->initialized()) {
-    absl::Status status = CreateReplicas(engine_.get(), *map_, self_->id);
+    absl::Status status =
+        CreateReplicas(engine_.get(), wal_.get(), *map_, self_->id);
     if (status.ok()) status = directory_->MarkInitialized();
     if (!status.ok()) return WithExit(status, kExitDirectory);
     LogInfo("new data directory, cluster ", absl::Hex(map_->cluster_id),
@@ -237,9 +241,10 @@ absl::Status NodeImpl::StartHost() {
   parts.log = wal_thread_.get();
   parts.transport = rpc_->transport();
   parts.clock = Clock::Real();
+  parts.maps = &maps_;
   parts.random = &random_;
   parts.on_failure = [](const absl::Status& status) { DieOf(status); };
-  auto host = Host::Create(MakeHostOptions(settings_, self_->id), parts, map_,
+  auto host = Host::Create(MakeHostOptions(settings_, self_->id), parts,
                            *std::move(replicas));
   if (!host.ok()) return host.status();
   host_ = *std::move(host);

@@ -61,6 +61,10 @@ Reply ReplyOf(kv::ApplyResult result, OpKind kind) {
       reply.code = ReplyCode::kSequenceRefused;
       reply.message = "the sequence is below the session's floor";
       break;
+    case kv::ApplyCode::kRefused:
+      reply.code = ReplyCode::kInvalidArgument;
+      reply.message = std::exchange(reply.value, "");
+      break;
     case kv::ApplyCode::kSessionWindow:
       reply.code = ReplyCode::kSequenceRefused;
       reply.message = absl::StrCat("the sequence is more than ",
@@ -84,25 +88,24 @@ void Turn::Answer(Operation& operation, Reply reply) {
 }
 
 Replica::Replica(const HostOptions& options, HostedReplica hosted,
-                 std::shared_ptr<const kv::ClusterMap> map, Clock* clock)
+                 MapHolder* maps, Clock* clock)
     : options_(options),
       group_(hosted.group),
-      map_(std::move(map)),
+      maps_(maps),
       clock_(clock),
       machine_(std::move(hosted.machine)) {
   versions_.Observe(machine_->last_version());
 }
 
 absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
-    const HostOptions& options, HostedReplica hosted,
-    std::shared_ptr<const kv::ClusterMap> map, raft::Random* random,
-    Clock* clock) {
+    const HostOptions& options, HostedReplica hosted, MapHolder* maps,
+    raft::Random* random, Clock* clock) {
   raft::Options raft_options = options.raft;
   raft_options.self = options.self;
   auto core = raft::Core::Create(raft_options, std::move(hosted.state), random);
   if (!core.ok()) return core.status();
   std::unique_ptr<Replica> replica(
-      new Replica(options, std::move(hosted), std::move(map), clock));
+      new Replica(options, std::move(hosted), maps, clock));
   replica->core_ = *std::move(core);
   return replica;
 }
@@ -358,7 +361,7 @@ void Replica::AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
   }
   Reply reply = ReplyOf(std::move(result), operation.kind);
   reply.group = group_;
-  reply.map_epoch = map_->epoch;
+  reply.map_epoch = maps_->epoch();
   turn.Answer(operation, std::move(reply));
 }
 
@@ -411,13 +414,14 @@ Reply Replica::Refusal(const Operation& operation, ReplyCode code,
   reply.code = code;
   reply.message = std::move(message);
   reply.group = group_;
-  reply.map_epoch = map_->epoch;
+  reply.map_epoch = maps_->epoch();
   return reply;
 }
 
 Reply Replica::NotLeader(const Operation& operation) const {
+  const std::shared_ptr<const kv::ClusterMap> map = maps_->Get();
   const kv::NodeInfo* leader =
-      core_->IsLeader() ? nullptr : map_->FindNode(core_->leader());
+      core_->IsLeader() ? nullptr : map->FindNode(core_->leader());
   if (leader == nullptr) {
     return Refusal(
         operation, ReplyCode::kNotLeader,

@@ -77,9 +77,8 @@ struct Turn {
 class Replica {
  public:
   static absl::StatusOr<std::unique_ptr<Replica>> Create(
-      const HostOptions& options, HostedReplica hosted,
-      std::shared_ptr<const kv::ClusterMap> map, raft::Random* random,
-      Clock* clock);
+      const HostOptions& options, HostedReplica hosted, MapHolder* maps,
+      raft::Random* random, Clock* clock);
 
   raft::GroupId group() const { return group_; }
   bool has_leader() const { return static_cast<bool>(soft_.leader); }
@@ -120,8 +119,8 @@ class Replica {
     std::shared_ptr<ReplySink> sink;
   };
 
-  Replica(const HostOptions& options, HostedReplica hosted,
-          std::shared_ptr<const kv::ClusterMap> map, Clock* clock);
+  Replica(const HostOptions& options, HostedReplica hosted, MapHolder* maps,
+          Clock* clock);
 
   void ProposeRequested(Turn& turn);
   void StartReads(Turn& turn);
@@ -139,7 +138,7 @@ class Replica {
 
   const HostOptions& options_;
   const raft::GroupId group_;
-  const std::shared_ptr<const kv::ClusterMap> map_;
+  MapHolder* const maps_;
   Clock* const clock_;
   std::unique_ptr<kv::StateMachine> machine_;
   std::unique_ptr<raft::Core> core_;

@@ -43,6 +43,13 @@ absl::StatusOr<HostedReplica> LoadReplica(kv::Engine* engine, wal::Wal* wal,
 
   auto recovered = wal->recovered().find(group);
   if (recovered == wal->recovered().end()) {
+    if (applied == kv::kFirstPosition) {
+      // Made in this very start: the log was opened before.
+      state.hard_state = {applied.term, raft::NodeId(), applied.index};
+      state.snapshot.position = applied;
+      state.last_index = applied.index;
+      return replica;
+    }
     if (applied.index) {
       return absl::DataLossError(absl::StrCat(
           "group ", group.value(), " has applied entry ", applied.index.value(),
@@ -70,8 +77,9 @@ absl::StatusOr<HostedReplica> LoadReplica(kv::Engine* engine, wal::Wal* wal,
 
 }  // namespace
 
-absl::Status CreateReplicas(kv::Engine* engine, const kv::ClusterMap& map,
-                            raft::NodeId self) {
+absl::Status CreateReplicas(kv::Engine* engine, wal::Wal* wal,
+                            const kv::ClusterMap& map, raft::NodeId self) {
+  std::vector<wal::GroupWrite> logs;
   for (const kv::GroupInfo& group : map.groups) {
     if (!std::binary_search(group.members.begin(), group.members.end(), self)) {
       continue;
@@ -82,8 +90,21 @@ absl::Status CreateReplicas(kv::Engine* engine, const kv::ClusterMap& map,
         kv::StateMachine::Create(engine, group.id, configuration);
     // There already: an earlier start was cut off behind this point.
     if (!status.ok() && !absl::IsAlreadyExists(status)) return status;
+    auto known = wal->recovered().find(group.id);
+    if (known != wal->recovered().end() &&
+        known->second.start.index >= kv::kFirstPosition.index) {
+      continue;
+    }
+    wal::GroupWrite write;
+    write.group = group.id;
+    write.hard_state = raft::HardState{kv::kFirstPosition.term, raft::NodeId(),
+                                       kv::kFirstPosition.index};
+    write.compact = kv::kFirstPosition;
+    logs.push_back(std::move(write));
   }
-  return engine->Flush();
+  absl::Status status = engine->Flush();
+  if (!status.ok()) return status;
+  return wal->Append(logs);
 }
 
 absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,

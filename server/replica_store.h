@@ -17,8 +17,8 @@ namespace kv739::server {
 // Makes the replicas that `map` gives to `self`, empty and durable. Only for
 // a data directory whose replicas were never made; making them again after a
 // crash in between is harmless.
-absl::Status CreateReplicas(kv::Engine* engine, const kv::ClusterMap& map,
-                            raft::NodeId self);
+absl::Status CreateReplicas(kv::Engine* engine, wal::Wal* wal,
+                            const kv::ClusterMap& map, raft::NodeId self);
 
 // All replicas in the store, each with the part of its log that the state
 // machine has not applied durably. DATA_LOSS when log and state do not meet.

@@ -52,6 +52,13 @@ class HostCluster::NodeTransport : public server::Transport {
     cluster_->network_.push_back(
         {self_, cluster_->NodeOf(to), std::move(messages)});
   }
+  void SendToNode(raft::NodeId, server::NodeMessage) override {}
+  bool Connected(raft::NodeId peer) const override {
+    const Node& node = *cluster_->nodes_[cluster_->NodeOf(peer)];
+    return node.host != nullptr && !node.isolated &&
+           !cluster_->nodes_[self_]->isolated;
+  }
+  void SetMapEpoch(uint64_t) override {}
 
  private:
   HostCluster* cluster_;
@@ -101,9 +108,11 @@ HostCluster::HostCluster(int size, server::HostOptions options)
     std::filesystem::create_directories(node->directory);
     node->engine = kv::NewMemoryEngine();
     nodes_.push_back(std::move(node));
-    EXPECT_TRUE(
-        server::CreateReplicas(nodes_[i]->engine.get(), *map_, nodes_[i]->id)
-            .ok());
+    OpenLog(i);
+    EXPECT_TRUE(server::CreateReplicas(nodes_[i]->engine.get(),
+                                       nodes_[i]->wal.get(), *map_,
+                                       nodes_[i]->id)
+                    .ok());
     Start(i);
   }
 }
@@ -121,14 +130,20 @@ int HostCluster::NodeOf(raft::NodeId id) const {
   return -1;
 }
 
-void HostCluster::Start(int index) {
+void HostCluster::OpenLog(int index) {
   Node& node = *nodes_[index];
+  node.wal.reset();
   wal::WalOptions wal_options;
   wal_options.segment_bytes = 1 << 20;
   auto wal =
       wal::Wal::Open(wal::FileSystem::Posix(), node.directory, wal_options);
   ASSERT_TRUE(wal.ok()) << wal.status();
   node.wal = *std::move(wal);
+}
+
+void HostCluster::Start(int index) {
+  OpenLog(index);
+  Node& node = *nodes_[index];
   node.log = std::make_unique<NodeLog>(node.wal.get());
   node.transport = std::make_unique<NodeTransport>(this, index);
   node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
@@ -141,11 +156,13 @@ void HostCluster::Start(int index) {
   parts.log = node.log.get();
   parts.transport = node.transport.get();
   parts.clock = &clock_;
+  node.maps = std::make_unique<server::MapHolder>(map_);
+  parts.maps = node.maps.get();
   parts.random = node.random.get();
   parts.on_failure = [](const absl::Status& status) {
     ADD_FAILURE() << "replica failed: " << status;
   };
-  auto host = server::Host::Create(options, parts, map_, *std::move(replicas));
+  auto host = server::Host::Create(options, parts, *std::move(replicas));
   ASSERT_TRUE(host.ok()) << host.status();
   node.host = *std::move(host);
 }

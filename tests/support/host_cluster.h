@@ -13,6 +13,7 @@
 #include "kv/engine.h"
 #include "server/clock.h"
 #include "server/host.h"
+#include "server/map_holder.h"
 #include "server/wal/wal.h"
 #include "server/wal/wal_thread.h"
 
@@ -92,6 +93,7 @@ class HostCluster {
     std::unique_ptr<NodeTransport> transport;
     std::unique_ptr<NodeLog> log;
     std::unique_ptr<raft::Random> random;
+    std::unique_ptr<server::MapHolder> maps;
     std::unique_ptr<server::Host> host;
   };
   struct Message {
@@ -100,6 +102,7 @@ class HostCluster {
     std::vector<server::GroupMessage> messages;
   };
 
+  void OpenLog(int node);
   void Start(int node);
   bool DeliverOne();
 

@@ -131,6 +131,10 @@ class Nodes {
       }
     }
 
+    void SendToNode(raft::NodeId, NodeMessage) override {}
+    bool Connected(raft::NodeId) const override { return true; }
+    void SetMapEpoch(uint64_t) override {}
+
    private:
     Nodes* nodes_;
     raft::NodeId self_;
@@ -141,6 +145,7 @@ class Nodes {
     std::unique_ptr<wal::Wal> wal;
     std::unique_ptr<DirectTransport> transport;
     std::unique_ptr<FixedRandom> random;
+    std::unique_ptr<MapHolder> maps;
     std::unique_ptr<Host> host;
     std::unique_ptr<wal::WalThread> log;
   };
@@ -156,7 +161,9 @@ class Nodes {
     auto wal = wal::Wal::Open(wal::FileSystem::Posix(), directory, wal_options);
     ASSERT_TRUE(wal.ok()) << wal.status();
     node->wal = *std::move(wal);
-    ASSERT_TRUE(CreateReplicas(node->engine.get(), *map_, node->id).ok());
+    ASSERT_TRUE(
+        CreateReplicas(node->engine.get(), node->wal.get(), *map_, node->id)
+            .ok());
     auto replicas = LoadReplicas(node->engine.get(), node->wal.get());
     ASSERT_TRUE(replicas.ok()) << replicas.status();
     node->log =
@@ -172,11 +179,13 @@ class Nodes {
     parts.log = node->log.get();
     parts.transport = node->transport.get();
     parts.clock = Clock::Real();
+    node->maps = std::make_unique<MapHolder>(map_);
+    parts.maps = node->maps.get();
     parts.random = node->random.get();
     parts.on_failure = [](const absl::Status& status) {
       ADD_FAILURE() << "a replica failed: " << status;
     };
-    auto host = Host::Create(options, parts, map_, *std::move(replicas));
+    auto host = Host::Create(options, parts, *std::move(replicas));
     ASSERT_TRUE(host.ok()) << host.status();
     node->host = *std::move(host);
     nodes_.push_back(std::move(node));

@@ -75,6 +75,8 @@ class FakeHandler : public RequestHandler {
     }
     changed_.notify_all();
   }
+  void OnNodeMessage(raft::NodeId, NodeMessage) override {}
+  void OnPeerEpoch(raft::NodeId, uint64_t) override {}
   void Tick() override {
     std::unique_lock lock(mutex_);
     ++ticks_;

@@ -1,0 +1,98 @@
+// The directory: the cluster map as a replicated value of group 0, and the
+// changes that its log carries. Values and pure functions, no threads.
+//
+// A change of members is asked for by giving a group another `target`. The
+// group's own leader takes it there (learners, joint consensus) and reports the
+// voters that it has then (GroupSettled); only that changes `members`. So the
+// directory says what is wanted, the group's log what is, and a crash of
+// anybody leaves a target that the next leader goes on with.
+//
+// Every change that changes something raises the epoch by one. A change that
+// asks for what is there already is OK and changes nothing: whoever is in doubt
+// sends it again.
+#ifndef KV739_KV_DIRECTORY_H_
+#define KV739_KV_DIRECTORY_H_
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "kv/cluster_map.h"
+#include "raft/types.h"
+
+namespace kv739::kv {
+
+inline constexpr raft::GroupId kDirectoryGroup{0};
+inline constexpr size_t kFullGroup = 5;      // voters a group is filled up to
+inline constexpr size_t kSmallestGroup = 3;  // no change leaves fewer
+inline constexpr size_t kMaxNodes = 1024;    // those that left included
+// Nodes that have left and are remembered; the oldest is forgotten first.
+inline constexpr size_t kMaxLeftNodes = 64;
+
+// The first change of all: the map that the servers of the cluster file agree
+// on. Keeps its epoch. Nothing when there is a directory already.
+struct Bootstrap {
+  ClusterMap map;
+};
+// A node with a new id. It gets a place in the smallest group (by target, then
+// by id) that has fewer than kFullGroup, else it is a spare. When another node
+// has its address, that one is lost (its disk is): it leaves at once, and the
+// new one takes its places in every target.
+// Refused: an id that has left; too many nodes.
+struct AddNode {
+  NodeInfo node;
+};
+struct GroupTarget {
+  raft::GroupId group;
+  std::vector<raft::NodeId> expected;  // the target that this was based on
+  std::vector<raft::NodeId> target;    // sorted
+};
+// The node becomes kLeaving and, when no group has it any more, kLeft.
+// `targets` takes it out of exactly the groups that have or are to have it.
+// Refused: an unknown node; targets that miss a group, still name the node, or
+// break a rule of SetTarget.
+struct RemoveNode {
+  raft::NodeId node;
+  std::vector<GroupTarget> targets;
+};
+// Refused: an unknown group; another target than expected (ABORTED); fewer than
+// kSmallestGroup; a node that is unknown, not active, or has a place in another
+// group; a node twice.
+struct SetTarget {
+  GroupTarget group;
+  bool automatic = false;
+};
+// The group's leader reports its voters: a committed configuration that is not
+// joint, at this index of the group's log. A report that is older than the last
+// one is nothing.
+struct GroupSettled {
+  raft::GroupId group;
+  raft::Index index;
+  std::vector<raft::NodeId> members;
+};
+
+using DirectoryChange =
+    std::variant<Bootstrap, AddNode, RemoveNode, SetTarget, GroupSettled>;
+
+// Begins with a version byte. Decode is INVALID_ARGUMENT for anything that
+// Encode does not make.
+std::string EncodeDirectoryChange(const DirectoryChange& change);
+absl::StatusOr<DirectoryChange> DecodeDirectoryChange(absl::string_view bytes);
+
+// Everything of the map; also the form of the file and the messages that carry
+// it. Ends with a checksum. Decode checks that the map makes sense: ids known,
+// lists sorted, every slot owned.
+std::string EncodeClusterMap(const ClusterMap& map);
+absl::StatusOr<ClusterMap> DecodeClusterMap(absl::string_view bytes);
+
+// The map after the change, with the epoch raised when anything differs.
+// `before` is null before Bootstrap. FAILED_PRECONDITION, ABORTED, NOT_FOUND or
+// INVALID_ARGUMENT with a sentence for people when it is refused.
+absl::StatusOr<ClusterMap> ApplyDirectoryChange(const ClusterMap* before,
+                                                const DirectoryChange& change);
+
+}  // namespace kv739::kv
+
+#endif  // KV739_KV_DIRECTORY_H_
