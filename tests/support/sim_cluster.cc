@@ -14,12 +14,15 @@ using raft::NodeId;
 
 namespace {
 
-raft::Configuration Voters(uint64_t count) {
-  raft::Configuration configuration;
-  for (uint64_t i = 1; i <= count; ++i) {
-    configuration.voters.push_back(NodeId(i));
+// As real groups do, the log begins behind a first position, and the initial
+// configuration is part of the snapshot there: who joins knows less, and gets
+// both by a snapshot.
+raft::SnapshotMeta FirstSnapshot(uint64_t voters) {
+  raft::SnapshotMeta first{{raft::Term(1), Index(1)}, {}};
+  for (uint64_t i = 1; i <= voters; ++i) {
+    first.configuration.voters.push_back(NodeId(i));
   }
-  return configuration;
+  return first;
 }
 
 }  // namespace
@@ -63,11 +66,13 @@ SimCluster::SimCluster(uint64_t seed, bool trace)
       profile_(DrawProfile(&random_)),
       network_(&random_) {
   network_.set_faults(profile_.network);
+  const raft::SnapshotMeta first = FirstSnapshot(profile_.nodes);
+  checker_.OnBegin(first.position, 0);
   for (uint64_t i = 1; i <= profile_.nodes + profile_.spares; ++i) {
     nodes_.push_back(std::make_unique<SimNode>(
         CoreOptions(NodeId(i)),
-        i <= profile_.nodes ? Voters(profile_.nodes) : raft::Configuration(),
-        &random_, &checker_));
+        i <= profile_.nodes ? first : raft::SnapshotMeta(), &random_,
+        &checker_));
   }
   start_at_.assign(nodes_.size(), 0);
   sync_at_.assign(nodes_.size(), 0);
