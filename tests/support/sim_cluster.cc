@@ -142,7 +142,10 @@ void SimCluster::Input(SimNode* n, F&& input) {
   raft::Configuration configuration;
   if (led) configuration = n->core().Status().configuration;
   input();
-  if (led && n->core().commit() > commit) CheckQuorum(n, configuration);
+  // A leader may also be deposed by the input and learn of commits by it.
+  if (led && n->core().IsLeader() && n->core().commit() > commit) {
+    CheckQuorum(n, configuration);
+  }
 }
 
 void SimCluster::CheckQuorum(SimNode* n,
