@@ -429,6 +429,14 @@ absl::StatusOr<std::unique_ptr<StateMachine>> StateMachine::Open(
   return machine;
 }
 
+absl::Status StateMachine::Remove(Engine* engine, GroupId group,
+                                  const std::string& dir) {
+  auto nothing =
+      engine->NewIngestion(GroupBegin(group), GroupBegin(group + 1), dir);
+  if (!nothing.ok()) return nothing.status();
+  return (*nothing)->Commit();
+}
+
 std::unique_ptr<StateMachine> StateMachine::Vacant(Engine* engine,
                                                    GroupId group) {
   return std::make_unique<StateMachineImpl>(engine, group);
