@@ -302,7 +302,7 @@ absl::StatusOr<ClusterMap> ApplyDirectoryChange(const ClusterMap* before,
   if (before == nullptr) {
     const Bootstrap* first = std::get_if<Bootstrap>(&change);
     if (first == nullptr) {
-      return absl::FailedPreconditionError("there is no directory yet");
+      return absl::UnavailableError("there is no directory yet");
     }
     absl::Status status = CheckClusterMap(first->map);
     if (!status.ok()) return status;

@@ -96,8 +96,9 @@ absl::Status CheckClusterMap(const ClusterMap& map);
 absl::Status CheckNode(const NodeInfo& node);
 
 // The map after the change, with the epoch raised when anything differs.
-// `before` is null before Bootstrap. FAILED_PRECONDITION, ABORTED, NOT_FOUND or
-// INVALID_ARGUMENT with a sentence for people when it is refused.
+// `before` is null before Bootstrap; until then all else is UNAVAILABLE.
+// FAILED_PRECONDITION, ABORTED, NOT_FOUND or INVALID_ARGUMENT with a sentence
+// for people when it is refused.
 absl::StatusOr<ClusterMap> ApplyDirectoryChange(const ClusterMap* before,
                                                 const DirectoryChange& change);
 

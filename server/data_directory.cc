@@ -32,6 +32,7 @@ constexpr char kLock[] = "LOCK";
 constexpr char kIdentity[] = "identity";
 constexpr char kInitialized[] = "initialized";
 constexpr char kPeers[] = "peers";
+constexpr char kMap[] = "cluster_map";
 constexpr char kInUse[] = "IN_USE";  // in wal/; its own names are others
 
 // The LOCK file, locked. flock() ends with the process however that ends, so
@@ -155,13 +156,35 @@ class PosixDataDirectory : public DataDirectory {
  public:
   explicit PosixDataDirectory(std::string path) : path_(std::move(path)) {}
 
-  absl::Status Open(const Identity& wanted) {
+  absl::Status Open() {
     if (absl::Status s = MakeDirectories(path_); !s.ok()) return s;
     // Once before anything is created, and again when nobody else can.
     if (absl::Status s = CheckNew(path_); !s.ok()) return s;
     if (absl::Status s = lock_.Take(path_); !s.ok()) return s;
     if (absl::Status s = CheckNew(path_); !s.ok()) return s;
-    if (absl::Status s = OpenIdentity(wanted); !s.ok()) return s;
+    return OpenIdentity();
+  }
+
+  bool has_identity() const override { return has_identity_; }
+
+  absl::Status MakeIdentity(uint64_t cluster_id, raft::NodeId node,
+                            const std::string& address) override {
+    if (has_identity_) {
+      return absl::FailedPreconditionError("it has an identity already");
+    }
+    Identity made;
+    made.cluster_id = cluster_id;
+    made.node = node;
+    made.address = address;
+    made.incarnation = DrawIncarnation();
+    absl::Status s = WriteFileDurably(File(kIdentity), FormatIdentity(made));
+    if (!s.ok()) return s;
+    identity_ = made;
+    return OpenContent();
+  }
+
+  absl::Status OpenContent() {
+    has_identity_ = true;
     const auto initialized = Exists(File(kInitialized));
     if (!initialized.ok()) return initialized.status();
     initialized_ = *initialized;
@@ -191,9 +214,14 @@ class PosixDataDirectory : public DataDirectory {
 
   std::string wal_path() const override { return File("wal"); }
   std::string db_path() const override { return File("db"); }
+  std::string map_path() const override { return File(kMap); }
   std::string install_path() const override { return File("install"); }
 
   absl::Status CheckPeer(raft::NodeId peer, uint64_t incarnation) override;
+  bool HasMet(raft::NodeId peer) const override {
+    const absl::MutexLock lock(&mutex_);
+    return peers_.contains(peer);
+  }
 
  private:
   std::string File(absl::string_view name) const {
@@ -214,23 +242,19 @@ class PosixDataDirectory : public DataDirectory {
         "again with an empty data directory"));
   }
 
-  absl::Status OpenIdentity(const Identity& wanted) {
+  absl::Status OpenIdentity() {
     const std::string path = File(kIdentity);
     const auto exists = Exists(path);
     if (!exists.ok()) return exists.status();
+    if (!*exists) return absl::OkStatus();
     const auto text = ReadWholeFile(path, kMaxIdentityBytes);
-    if (!*exists) {
-      identity_ = wanted;
-      identity_.incarnation = DrawIncarnation();
-      return WriteFileDurably(path, FormatIdentity(identity_));
-    }
     if (!text.ok()) {
       return absl::DataLossError(text.status().message());
     }
     const auto found = ParseIdentity(*text, path);
     if (!found.ok()) return found.status();
     identity_ = *found;
-    return CheckSame(path_, identity_, wanted);
+    return OpenContent();
   }
 
   absl::Status OpenPeers() {
@@ -257,9 +281,10 @@ class PosixDataDirectory : public DataDirectory {
   const std::string path_;
   DirectoryLock lock_;
   Identity identity_;
+  bool has_identity_ = false;
   bool initialized_ = false;
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   PeerIncarnations peers_ ABSL_GUARDED_BY(mutex_);  // durable ones only
   // One thread writes the file, without the mutex; those that bring another
   // new peer wait for it, those whose peer is known do not.
@@ -305,6 +330,20 @@ absl::Status PosixDataDirectory::CheckPeer(raft::NodeId peer,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(
+    const std::string& path) {
+  if (path.empty()) {
+    return absl::InvalidArgumentError("a data directory needs a path");
+  }
+  auto directory = std::make_unique<PosixDataDirectory>(path);
+  if (absl::Status s = directory->Open(); !s.ok()) return s;
+  return directory;
+}
+
+absl::StatusOr<bool> DataDirectory::HasIdentity(const std::string& path) {
+  return Exists(absl::StrCat(path, "/", kIdentity));
+}
+
+absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(
     const std::string& path, uint64_t cluster_id, raft::NodeId node,
     const std::string& address) {
   if (path.empty() || !node || address.empty() ||
@@ -312,12 +351,19 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(
     return absl::InvalidArgumentError(
         "a data directory needs a path, a node id and an address");
   }
-  auto directory = std::make_unique<PosixDataDirectory>(path);
+  auto directory = Open(path);
+  if (!directory.ok()) return directory;
+  if (!(*directory)->has_identity()) {
+    absl::Status s = (*directory)->MakeIdentity(cluster_id, node, address);
+    if (!s.ok()) return s;
+    return directory;
+  }
   Identity wanted;
   wanted.cluster_id = cluster_id;
   wanted.node = node;
   wanted.address = address;
-  if (absl::Status s = directory->Open(wanted); !s.ok()) return s;
+  absl::Status s = CheckSame(path, (*directory)->identity(), wanted);
+  if (!s.ok()) return s;
   return directory;
 }
 

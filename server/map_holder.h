@@ -35,6 +35,13 @@ class MapHolder {
   }
   // Of Get(), without taking it.
   uint64_t epoch() const { return epoch_.load(std::memory_order_relaxed); }
+  // Takes another one in its place, of whatever cluster and epoch. Before
+  // anybody else has the holder.
+  void Begin(Map map) {
+    const std::lock_guard lock(mutex_);
+    epoch_.store(map->epoch, std::memory_order_relaxed);
+    map_ = std::move(map);
+  }
   // Before anything is offered.
   void Listen(Listener listener) { listeners_.push_back(std::move(listener)); }
   // True when it was newer: then the listeners have been called.

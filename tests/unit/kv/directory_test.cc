@@ -155,7 +155,7 @@ TEST(Directory, BeginsWithTheMapOfTheFileAndOnce) {
   const ClusterMap map = MapOf({5}, 1);
   ASSERT_TRUE(CheckClusterMap(map).ok());
   EXPECT_EQ(*ApplyDirectoryChange(nullptr, Bootstrap{map}), map);
-  EXPECT_TRUE(absl::IsFailedPrecondition(
+  EXPECT_TRUE(absl::IsUnavailable(
       ApplyDirectoryChange(nullptr, AddNode{Node(9)}).status()));
   ClusterMap bad = map;
   bad.slots.pop_back();

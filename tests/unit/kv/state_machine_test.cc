@@ -443,7 +443,7 @@ TEST_P(StateMachineTest, GroupZeroCarriesTheDirectory) {
   ApplyResult r = group.Do(Change(add));  // nothing to add to yet
   EXPECT_EQ(r.code, ApplyCode::kRefused);
   EXPECT_EQ(r.version,
-            static_cast<Version>(absl::StatusCode::kFailedPrecondition));
+            static_cast<Version>(absl::StatusCode::kUnavailable));
   EXPECT_NE(r.old_value, "");
   EXPECT_EQ(group.machine().directory(), nullptr);
 
