@@ -172,12 +172,7 @@ void PeerStream::WriteBatch() {
   write_batch_.set_from_incarnation(own_.incarnation);
   write_batch_.set_map_epoch(shared_->map_epoch.load());
   for (const GroupMessage& message : batch_) {
-    const absl::Status status =
-        EncodeMessage(message, write_batch_.add_messages());
-    if (!status.ok()) {
-      write_batch_.mutable_messages()->RemoveLast();
-      ++link_->dropped_messages;
-    }
+    EncodeMessage(message, write_batch_.add_messages());
   }
   if (link_ != nullptr) {
     link_->sent_messages += static_cast<uint64_t>(write_batch_.messages_size());
