@@ -42,8 +42,8 @@ class Host::Impl {
                      Submit(std::move(operations));
                    }) {
     for (int i = 0; i < options_.loops; ++i) {
-      loops_.push_back(std::make_unique<Loop>(options_, parts_, &conditions_,
-                                              parts_.random->Next()));
+      loops_.push_back(std::make_unique<Loop>(
+          options_, parts_, &conditions_, &directory_, parts_.random->Next()));
     }
   }
 
