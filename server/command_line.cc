@@ -21,6 +21,9 @@ struct Flags {
   std::string data;
   std::string data_root;
   std::string settings;
+  bool join = false;
+  uint16_t metrics_port = 0;
+  uint16_t http_port = 0;
   bool print_settings = false;
   bool version = false;
   bool help = false;
@@ -39,7 +42,7 @@ std::unique_ptr<CLI::App> MakeApp(Flags* flags) {
                   "The cluster file: one host:port a line.")
       ->option_text("FILE");
   app->add_option("--listen", flags->listen,
-                  "Which server of the cluster file to be.")
+                  "Which server of the cluster to be.")
       ->option_text("HOST:PORT");
   app->add_option("--data", flags->data,
                   "The server's data directory; made when it is not there.")
@@ -47,6 +50,19 @@ std::unique_ptr<CLI::App> MakeApp(Flags* flags) {
   app->add_option("--settings", flags->settings,
                   "Settings; see --print-settings.")
       ->option_text("FILE.yaml");
+  app->add_flag("--join", flags->join,
+                "Become a new server of a running cluster, on an empty data "
+                "directory. The cluster file need not have its address, only "
+                "some that are still good.");
+  app->add_option("--metrics-port", flags->metrics_port,
+                  "With --join, for an address that the file does not have. "
+                  "Default: the next one of this host from 9090 on")
+      ->check(CLI::Range(1, 65535))
+      ->option_text("PORT");
+  app->add_option("--http-port", flags->http_port,
+                  "The same for HTTP, from 8080 on.")
+      ->check(CLI::Range(1, 65535))
+      ->option_text("PORT");
   app->add_option("-c", flags->supervised,
                   "Run all servers of this cluster file that are on this "
                   "host. Ctrl-C stops them, again kills them.")
@@ -96,6 +112,9 @@ absl::StatusOr<CommandLine> Interpret(const CLI::App& app, const Flags& flags) {
   line.listen = flags.listen;
   line.data = flags.data;
   line.settings = flags.settings;
+  line.join = flags.join;
+  line.metrics_port = flags.metrics_port;
+  line.http_port = flags.http_port;
   for (const CLI::Option* option : app.get_options()) {
     if (option->count() > 0 && option->get_items_expected_max() > 0 &&
         option->results().front().empty()) {
@@ -114,7 +133,11 @@ absl::StatusOr<CommandLine> Interpret(const CLI::App& app, const Flags& flags) {
     line.action = CommandLine::Action::kPrintSettings;
     return line;
   }
+  if ((flags.metrics_port != 0 || flags.http_port != 0) && !flags.join) {
+    return Bad("--metrics-port and --http-port go with --join");
+  }
   if (!flags.supervised.empty()) {
+    if (flags.join) return Bad("--join is for a single server, not for -c");
     for (const auto& [name, value] :
          {std::pair<const char*, const std::string&>{"--cluster",
                                                      flags.cluster},
@@ -173,7 +196,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc,
 
 std::string UsageText() {
   return "usage: kv739d --cluster FILE --listen HOST:PORT --data DIR "
-         "[--settings FILE.yaml]\n"
+         "[--join] [--settings FILE.yaml]\n"
          "       kv739d -c FILE [--data-root DIR] [--settings FILE.yaml]\n"
          "       kv739d --print-settings | --version | --help\n";
 }

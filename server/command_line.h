@@ -21,6 +21,11 @@ struct CommandLine {
   std::string cluster;  // path
   std::string listen;   // host:port
   std::string data;
+  bool join = false;
+  // Of a server that joins and is not in the file; 0: as for a further server
+  // of its host.
+  uint16_t metrics_port = 0;
+  uint16_t http_port = 0;
   std::string data_root = "data";
   std::string settings;  // path; empty: defaults
 };

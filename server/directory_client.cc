@@ -9,6 +9,20 @@
 namespace kv739::server {
 namespace {
 
+// The directory's own code travels as the version.
+absl::Status RefusalOf(const Reply& reply) {
+  const auto code = static_cast<absl::StatusCode>(reply.version);
+  switch (code) {
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kUnavailable:
+      return absl::Status(code, reply.message);
+    default:
+      return absl::FailedPreconditionError(reply.message);
+  }
+}
+
 DirectoryAnswer ToAnswer(Reply reply) {
   DirectoryAnswer answer;
   answer.leader = std::move(reply.leader);
@@ -17,7 +31,7 @@ DirectoryAnswer ToAnswer(Reply reply) {
     case ReplyCode::kOk:
       break;
     case ReplyCode::kRefused:
-      answer.status = absl::FailedPreconditionError(reply.message);
+      answer.status = RefusalOf(reply);
       break;
     case ReplyCode::kUnknown:
       answer.status = absl::UnknownError(reply.message);

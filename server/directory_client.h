@@ -23,8 +23,9 @@
 namespace kv739::server {
 
 struct DirectoryAnswer {
-  // OK, and the map has the change from `epoch` on. FAILED_PRECONDITION: the
-  // directory refuses it, the message says why. UNAVAILABLE: not the leader
+  // OK, and the map has the change from `epoch` on. FAILED_PRECONDITION,
+  // ABORTED, NOT_FOUND, INVALID_ARGUMENT: the directory refuses it, the message
+  // says why. UNAVAILABLE: not the leader
   // (`leader` is who is, host:port, when known), or not now. UNKNOWN: it may
   // have been done.
   absl::Status status;

@@ -412,7 +412,8 @@ absl::StatusOr<Membership> BeginMembership(const MembershipConfig& config,
 }
 
 absl::Status Join(const MembershipConfig& config,
-                  const ServerQuestions& questions, Membership* membership) {
+                  const ServerQuestions& questions,
+                  const DataDirectory* directory, Membership* membership) {
   Candidates candidates(config, *membership->map);
   if (candidates.empty()) return Usage("there is no other server to ask");
   const JoinQuestion question{membership->map->cluster_id, membership->self};
@@ -428,8 +429,7 @@ absl::Status Join(const MembershipConfig& config,
         answer->map->cluster_id == question.cluster_id &&
         answer->map->FindNode(question.node.id) != nullptr) {
       auto map = std::make_shared<kv::ClusterMap>(*std::move(answer->map));
-      absl::Status status =
-          WriteMapFile(membership->directory->map_path(), *map);
+      absl::Status status = WriteMapFile(directory->map_path(), *map);
       if (!status.ok()) return WithExit(status, kExitDirectory);
       LogInfo("joined the cluster, map epoch ", map->epoch);
       membership->map = std::move(map);

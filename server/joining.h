@@ -101,7 +101,8 @@ absl::StatusOr<Membership> BeginMembership(const MembershipConfig& config,
 // Asks until the directory has the node, and saves the map. The data directory
 // stays when it fails: started again, the server goes on with joining.
 absl::Status Join(const MembershipConfig& config,
-                  const ServerQuestions& questions, Membership* membership);
+                  const ServerQuestions& questions,
+                  const DataDirectory* directory, Membership* membership);
 
 // ---- the server that is asked ----
 

@@ -13,8 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "kv/cluster_file.h"
 #include "server/command_line.h"
+#include "server/data_directory.h"
 #include "server/logging.h"
 #include "server/node.h"
 #include "server/service_manager.h"
@@ -38,7 +40,8 @@ absl::StatusOr<Settings> ReadSettings(const CommandLine& line) {
   return Settings::Read(line.settings);
 }
 
-// The address as the cluster file has it.
+// The address that the server is to have: one of the cluster file, one that
+// joins, or one whose data directory shows that it is a server already.
 absl::StatusOr<kv::Address> FindListen(const CommandLine& line,
                                        const kv::ClusterFile& cluster) {
   const auto wanted = kv::Address::Parse(line.listen);
@@ -51,9 +54,13 @@ absl::StatusOr<kv::Address> FindListen(const CommandLine& line,
     if (server.address == *wanted) return *wanted;
     known.push_back(server.address.ToString());
   }
+  if (line.join) return *wanted;
+  const auto used = DataDirectory::HasIdentity(line.data);
+  if (used.ok() && *used) return *wanted;
   return absl::InvalidArgumentError(
       absl::StrCat("--listen ", line.listen, " is not in ", line.cluster,
-                   "; its servers are: ", absl::StrJoin(known, ", ")));
+                   "; its servers are: ", absl::StrJoin(known, ", "),
+                   ". A further server of the cluster is started with --join"));
 }
 
 // Brings a stop that was asked for to the node, also when it was asked for
@@ -69,6 +76,7 @@ class StopSwitch {
     LogInfo("Received ", signal == SIGINT ? "SIGINT" : "SIGTERM",
             ", stopping; again to exit at once");
     TellServiceManager("STOPPING=1");
+    asked_.Notify();
     Node* node = nullptr;
     {
       absl::MutexLock lock(&mutex_);
@@ -77,6 +85,8 @@ class StopSwitch {
     }
     if (node != nullptr) node->RequestStop();
   }
+
+  const absl::Notification* asked() const { return &asked_; }
 
   void Attach(Node* node) {
     bool requested = false;
@@ -89,6 +99,7 @@ class StopSwitch {
   }
 
  private:
+  absl::Notification asked_;
   absl::Mutex mutex_;
   Node* node_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool requested_ ABSL_GUARDED_BY(mutex_) = false;
@@ -112,6 +123,10 @@ int RunNode(const CommandLine& line, kv::ClusterFile cluster,
     config.listen = *listen;
     config.data_dir = line.data;
     config.settings = settings;
+    config.join = line.join;
+    config.metrics_port = line.metrics_port;
+    config.http_port = line.http_port;
+    config.cancel = stop.asked();
     return Node::Start(config);
   };
   // Declared before the watcher, so that it outlives the watcher's calls.
@@ -120,6 +135,10 @@ int RunNode(const CommandLine& line, kv::ClusterFile cluster,
       [&](int signal, int count) { stop.OnSignal(signal, count); });
   if (!watcher.ok()) return Complain(watcher.status(), kExitFailure);
   auto started = start();
+  if (absl::IsCancelled(started.status())) {
+    LogInfo("server stopped gracefully, before it had started");
+    return Node::ExitCodeFor(started.status());
+  }
   if (!started.ok()) {
     LogError("Cannot start: ", started.status().message());
     return Node::ExitCodeFor(started.status());

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
@@ -19,8 +19,11 @@
 #include "server/clock.h"
 #include "server/data_directory.h"
 #include "server/host.h"
+#include "server/joining.h"
 #include "server/logging.h"
+#include "server/map_file.h"
 #include "server/metrics.h"
+#include "server/node_questions.h"
 #include "server/replica_store.h"
 #include "server/rpc_server.h"
 #include "server/sync_monitor.h"
@@ -30,13 +33,6 @@
 
 namespace kv739::server {
 namespace {
-
-constexpr char kExitPayload[] = "kv739/exit";
-
-absl::Status WithExit(absl::Status status, ExitCode code) {
-  status.SetPayload(kExitPayload, absl::Cord(absl::StrCat(int{code})));
-  return status;
-}
 
 // Data that cannot be trusted must not be served, and must not be made worse
 // by going on: the process ends here, without flushing anything.
@@ -92,9 +88,9 @@ class NodeImpl : public Node {
  public:
   explicit NodeImpl(const NodeConfig& config)
       : settings_(config.settings),
-        map_(std::make_shared<const kv::ClusterMap>(
+        address_(config.listen.ToString()),
+        maps_(std::make_shared<const kv::ClusterMap>(
             kv::InitialClusterMap(config.cluster))),
-        maps_(map_),
         file_system_(
             MakeTimedFileSystem(wal::FileSystem::Posix(), &sync_monitor_)) {}
 
@@ -102,7 +98,7 @@ class NodeImpl : public Node {
 
   // The steps of a start, in order.
   absl::Status FindSelf(const NodeConfig& config);
-  absl::Status OpenDirectory(const std::string& path);
+  absl::Status JoinCluster(const NodeConfig& config);
   absl::Status OpenStorage();
   absl::Status Listen();
   absl::Status StartHost();
@@ -116,6 +112,7 @@ class NodeImpl : public Node {
   ExitCode WaitUntilStopped() override;
 
  private:
+  void OnNewMap();
   void HandOver();
   // Ends and frees what was started, in the order that dependencies ask for.
   void Release();
@@ -128,10 +125,11 @@ class NodeImpl : public Node {
   std::vector<PeerConnectionStats> PeerStats() const;
 
   const Settings settings_;
-  const std::shared_ptr<const kv::ClusterMap> map_;
+  const std::string address_;
+  kv::NodeInfo self_;
   MapHolder maps_;
-  const kv::NodeInfo* self_ = nullptr;  // in map_
-  std::string address_;
+  Membership membership_;  // without its directory, which is below
+  std::atomic<bool> left_{false};
   SyncMonitor sync_monitor_;
   DeviceRandom random_;
 
@@ -143,6 +141,7 @@ class NodeImpl : public Node {
   std::unique_ptr<wal::WalThread> wal_thread_;
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<BackgroundThread> background_;
+  std::unique_ptr<MapSaver> map_saver_;
   std::unique_ptr<DiskMonitor> disk_;
   std::unique_ptr<Host> host_;
   std::unique_ptr<MetricsServer> metrics_;
@@ -151,26 +150,55 @@ class NodeImpl : public Node {
   bool stop_requested_ ABSL_GUARDED_BY(stop_mutex_) = false;
 };
 
-absl::Status NodeImpl::FindSelf(const NodeConfig& config) {
-  self_ = map_->FindNode(config.listen);
-  address_ = config.listen.ToString();
-  if (self_ != nullptr) return absl::OkStatus();
-  return WithExit(
-      absl::InvalidArgumentError(absl::StrCat(
-          address_, " is not in the cluster file, which has ",
-          absl::StrJoin(map_->nodes, ", ",
-                        [](std::string* out, const kv::NodeInfo& node) {
-                          out->append(node.address.ToString());
-                        }))),
-      kExitUsage);
+MembershipConfig ToMembershipConfig(const NodeConfig& config) {
+  MembershipConfig membership;
+  membership.cluster = config.cluster;
+  membership.listen = config.listen;
+  membership.data_dir = config.data_dir;
+  membership.join = config.join;
+  membership.metrics_port = config.metrics_port;
+  membership.http_port = config.http_port;
+  membership.cancel = config.cancel;
+  return membership;
 }
 
-absl::Status NodeImpl::OpenDirectory(const std::string& path) {
-  auto directory =
-      DataDirectory::Open(path, map_->cluster_id, self_->id, address_);
-  if (!directory.ok()) return WithExit(directory.status(), kExitDirectory);
-  directory_ = *std::move(directory);
+absl::Status NodeImpl::FindSelf(const NodeConfig& config) {
+  auto membership =
+      BeginMembership(ToMembershipConfig(config), OverTheNetwork());
+  if (!membership.ok()) return membership.status();
+  membership_ = *std::move(membership);
+  directory_ = std::move(membership_.directory);
+  self_ = membership_.self;
+  maps_.Begin(membership_.map);
   return absl::OkStatus();
+}
+
+absl::Status NodeImpl::JoinCluster(const NodeConfig& config) {
+  if (membership_.joining) {
+    absl::Status status = Join(ToMembershipConfig(config), OverTheNetwork(),
+                               directory_.get(), &membership_);
+    if (!status.ok()) return status;
+    maps_.Begin(membership_.map);
+  }
+  background_ = std::make_unique<BackgroundThread>();
+  map_saver_ = std::make_unique<MapSaver>(directory_->map_path(), &maps_,
+                                          background_.get(), 0);
+  maps_.Listen([this] { OnNewMap(); });
+  map_saver_->OnNewMap();
+  return absl::OkStatus();
+}
+
+// A newer map. Whichever thread brought it must not wait for us.
+void NodeImpl::OnNewMap() {
+  map_saver_->OnNewMap();
+  const MapHolder::Map map = maps_.Get();
+  const kv::NodeInfo* self = map->FindNode(self_.id);
+  if (self == nullptr || self->state != kv::NodeState::kLeft) return;
+  if (!left_.exchange(true)) {
+    LogInfo("this server has left the cluster (map epoch ", map->epoch,
+            "); stopping");
+  }
+  RequestStop();
 }
 
 absl::Status NodeImpl::OpenStorage() {
@@ -195,11 +223,12 @@ absl::Status NodeImpl::OpenStorage() {
 
   if (!directory_->initialized()) {
     absl::Status status =
-        CreateReplicas(engine_.get(), wal_.get(), *map_, self_->id);
+        CreateReplicas(engine_.get(), wal_.get(), membership_.first, self_.id);
     if (status.ok()) status = directory_->MarkInitialized();
     if (!status.ok()) return WithExit(status, kExitDirectory);
-    LogInfo("new data directory, cluster ", absl::Hex(map_->cluster_id),
-            ", node ", absl::Hex(self_->id.value()));
+    LogInfo("new data directory, cluster ",
+            absl::Hex(directory_->identity().cluster_id), ", node ",
+            absl::Hex(self_.id.value()));
   }
   return absl::OkStatus();
 }
@@ -219,8 +248,8 @@ absl::Status NodeImpl::Listen() {
     LogWarn("asked to exit at once");
     std::_Exit(kExitFailure);
   };
-  options.transport.cluster_id = map_->cluster_id;
-  options.transport.self = self_->id;
+  options.transport.cluster_id = directory_->identity().cluster_id;
+  options.transport.self = self_.id;
   options.transport.incarnation = directory_->identity().incarnation;
   options.transport.check_peer = [directory = directory_.get()](
                                      raft::NodeId peer, uint64_t incarnation) {
@@ -250,7 +279,6 @@ absl::Status NodeImpl::StartHost() {
   parts.transport = rpc_->transport();
   parts.clock = Clock::Real();
   parts.maps = &maps_;
-  background_ = std::make_unique<BackgroundThread>();
   parts.background = background_.get();
   disk_ = std::make_unique<DiskMonitor>(
       DiskMonitor::OfDirectory(directory_->db_path()),
@@ -259,7 +287,7 @@ absl::Status NodeImpl::StartHost() {
   parts.install_dir = directory_->install_path();
   parts.random = &random_;
   parts.on_failure = [](const absl::Status& status) { DieOf(status); };
-  auto host = Host::Create(MakeHostOptions(settings_, self_->id), parts,
+  auto host = Host::Create(MakeHostOptions(settings_, self_.id), parts,
                            *std::move(replicas));
   if (!host.ok()) return host.status();
   host_ = *std::move(host);
@@ -285,7 +313,7 @@ absl::Status NodeImpl::StartMetrics() {
   options.host = settings_.metrics_host;
   options.port = settings_.metrics_port != 0
                      ? static_cast<uint16_t>(settings_.metrics_port)
-                     : self_->metrics_port;
+                     : self_.metrics_port;
   MetricsParts parts;
   parts.host = [this](absl::AnyInvocable<void(HostStats)> done) {
     host_->CollectStats(std::move(done));
@@ -320,6 +348,7 @@ ExitCode NodeImpl::WaitUntilStopped() {
   LogInfo("requests drained");
   metrics_.reset();
   background_->Stop();
+  map_saver_->Save();
   wal_thread_.reset();
   absl::Status status = engine_->Flush();
   if (!status.ok()) {
@@ -363,6 +392,7 @@ void NodeImpl::Release() {
   if (background_ != nullptr) background_->Stop();
   wal_thread_.reset();
   host_.reset();
+  map_saver_.reset();
   background_.reset();
   rpc_.reset();
   wal_.reset();
@@ -375,9 +405,10 @@ void NodeImpl::Release() {
 absl::StatusOr<std::unique_ptr<Node>> Node::Start(const NodeConfig& config) {
   auto node = std::make_unique<NodeImpl>(config);
   absl::Status status = node->FindSelf(config);
-  if (status.ok()) status = node->OpenDirectory(config.data_dir);
-  // The port before the data: a second server on it must not touch anything.
+  // The port before the data, and before anybody is told: a second server on it
+  // must not touch anything.
   if (status.ok()) status = node->Listen();
+  if (status.ok()) status = node->JoinCluster(config);
   if (status.ok()) status = node->OpenStorage();
   if (status.ok()) status = node->StartHost();
   if (status.ok()) status = node->StartMetrics();
@@ -387,10 +418,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const NodeConfig& config) {
 }
 
 ExitCode Node::ExitCodeFor(const absl::Status& status) {
-  if (status.ok()) return kExitStopped;
-  auto payload = status.GetPayload(kExitPayload);
-  if (!payload) return kExitFailure;
-  return static_cast<ExitCode>(std::stoi(std::string(*payload)));
+  return ExitCodeOf(status);
 }
 
 }  // namespace kv739::server

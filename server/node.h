@@ -7,24 +7,24 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
 #include "kv/cluster_file.h"
+#include "server/exit_code.h"
 #include "server/settings.h"
 
 namespace kv739::server {
 
 struct NodeConfig {
   kv::ClusterFile cluster;
-  kv::Address listen;  // one of the cluster's
+  kv::Address listen;
   std::string data_dir;
   Settings settings;
-};
-
-// Exit codes of kv739d.
-enum ExitCode : int {
-  kExitStopped = 0,    // stopped in order
-  kExitFailure = 1,    // anything else
-  kExitUsage = 2,      // bad arguments or configuration
-  kExitDirectory = 3,  // data directory in use or damaged
+  // Become a server of a cluster that runs already, see joining.h.
+  bool join = false;
+  uint16_t metrics_port = 0;  // of one that the file does not have; 0: default
+  uint16_t http_port = 0;
+  // Ends a start that waits for other servers.
+  const absl::Notification* cancel = nullptr;
 };
 
 class Node {
