@@ -87,6 +87,9 @@ absl::Status RpcServer::Listen() {
         return transport_->CheckCaller(caller);
       },
       options_.snapshots);
+  options_.node.cluster_id = options_.transport.cluster_id;
+  node_ = std::make_unique<NodeService>(loop_.get(), transport_->service(),
+                                        options_.node);
   builder.RegisterService(key_value_->service());
   builder.RegisterService(cluster_->service());
   builder.RegisterService(admin_->service());
@@ -116,6 +119,7 @@ void RpcServer::Start(RequestHandler* handler, SnapshotProvider* snapshots) {
   admin_->Start();
   health_->Start();
   snapshots_->Start(snapshots);
+  node_->Start();
   // The streams find no handler before the loop runs, and need none.
   transport_->Start(PeersOf(*map));
   peers_map_ = map;
@@ -206,6 +210,7 @@ void RpcServer::Shutdown(absl::Time deadline) {
     health_->Release();
     transport_->Release();
     snapshots_->Release();
+    node_->Release();
   }
   server_.reset();
   // Kept: transport_ for those who still send, loop_ for its events' sake.

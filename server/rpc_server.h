@@ -29,6 +29,7 @@
 #include "server/grpc_transport.h"
 #include "server/health.h"
 #include "server/key_value_service.h"
+#include "server/node_service.h"
 #include "server/request_handler.h"
 #include "server/rpc_loop.h"
 #include "server/snapshot_service.h"
@@ -50,6 +51,7 @@ struct RpcServerOptions {
   AdminService::Rules admin;
   GrpcTransport::Options transport;  // names cluster and node, too
   SnapshotService::Options snapshots;
+  NodeService::Rules node;  // its cluster is the transport's
   Clock* clock = Clock::Real();
 };
 
@@ -126,6 +128,7 @@ class RpcServer {
   std::unique_ptr<HealthService> health_;
   std::unique_ptr<GrpcTransport> transport_;
   std::unique_ptr<SnapshotService> snapshots_;
+  std::unique_ptr<NodeService> node_;
   std::unique_ptr<grpc::Server> server_;
 };
 
