@@ -81,6 +81,15 @@ absl::Status RpcServer::Listen() {
   admin_ = std::make_unique<AdminService>(loop_.get(), options_.admin);
   health_ = std::make_unique<HealthService>(loop_.get());
   transport_ = std::make_unique<GrpcTransport>(loop_.get(), options_.transport);
+  snapshots_ = std::make_unique<SnapshotService>(
+      loop_.get(), transport_->service(),
+      [this](const PeerIdentity& caller) {
+        return transport_->CheckCaller(caller);
+      },
+      options_.snapshots);
+  options_.node.cluster_id = options_.transport.cluster_id;
+  node_ = std::make_unique<NodeService>(loop_.get(), transport_->service(),
+                                        options_.node);
   builder.RegisterService(key_value_->service());
   builder.RegisterService(cluster_->service());
   builder.RegisterService(admin_->service());
@@ -99,7 +108,7 @@ absl::Status RpcServer::Listen() {
 
 RpcServer::~RpcServer() { Shutdown(absl::Now()); }
 
-void RpcServer::Start(RequestHandler* handler) {
+void RpcServer::Start(RequestHandler* handler, SnapshotProvider* snapshots) {
   handler_ = handler;
   const std::shared_ptr<const kv::ClusterMap> map = handler->map();
   transport_->SetMapEpoch(map->epoch);
@@ -109,6 +118,8 @@ void RpcServer::Start(RequestHandler* handler) {
   cluster_->Start();
   admin_->Start();
   health_->Start();
+  snapshots_->Start(snapshots);
+  node_->Start();
   // The streams find no handler before the loop runs, and need none.
   transport_->Start(PeersOf(*map));
   peers_map_ = map;
@@ -178,6 +189,7 @@ void RpcServer::Shutdown(absl::Time deadline) {
       UpdateHealth();
       key_value_->BeginStop();
       health_->BeginStop();
+      snapshots_->BeginStop();
     });
     shared->WaitForCalls(deadline);
     // Only now: writes under way needed the peers.
@@ -197,6 +209,8 @@ void RpcServer::Shutdown(absl::Time deadline) {
     admin_->Release();
     health_->Release();
     transport_->Release();
+    snapshots_->Release();
+    node_->Release();
   }
   server_.reset();
   // Kept: transport_ for those who still send, loop_ for its events' sake.

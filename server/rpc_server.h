@@ -29,8 +29,10 @@
 #include "server/grpc_transport.h"
 #include "server/health.h"
 #include "server/key_value_service.h"
+#include "server/node_service.h"
 #include "server/request_handler.h"
 #include "server/rpc_loop.h"
+#include "server/snapshot_service.h"
 
 namespace kv739::server {
 
@@ -48,6 +50,8 @@ struct RpcServerOptions {
   KeyValueLimits key_value;
   AdminService::Rules admin;
   GrpcTransport::Options transport;  // names cluster and node, too
+  SnapshotService::Options snapshots;
+  NodeService::Rules node;  // its cluster is the transport's
   Clock* clock = Clock::Real();
 };
 
@@ -66,8 +70,9 @@ class RpcServer {
   Transport* transport() { return transport_.get(); }
 
   // Connects to all nodes of the handler's map that have not left, and at each
-  // tick to those that it has then.
-  void Start(RequestHandler* handler);
+  // tick to those that it has then. `snapshots` must outlive Shutdown(), too;
+  // without it other nodes are told that there are none.
+  void Start(RequestHandler* handler, SnapshotProvider* snapshots = nullptr);
   // The same at once. Any thread; nothing for a map that is not newer.
   void SetPeers(std::shared_ptr<const kv::ClusterMap> map);
 
@@ -82,6 +87,8 @@ class RpcServer {
   std::array<uint64_t, kRefusalReasons> Refusals() const {
     return transport_->refusals();
   }
+  // Until Shutdown().
+  SnapshotService::Stats Snapshots() const { return snapshots_->stats(); }
 
  private:
   // Ticks between two looks at what health shall say.
@@ -120,6 +127,8 @@ class RpcServer {
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<HealthService> health_;
   std::unique_ptr<GrpcTransport> transport_;
+  std::unique_ptr<SnapshotService> snapshots_;
+  std::unique_ptr<NodeService> node_;
   std::unique_ptr<grpc::Server> server_;
 };
 
