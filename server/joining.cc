@@ -48,13 +48,13 @@ bool IsCancelled(const MembershipConfig& config) {
 }
 
 // All of `servers` but this one, at once.
-std::vector<InquiryAnswer> InquireOnce(const MembershipConfig& config,
-                                       const ServerQuestions& questions) {
+std::vector<InquiryReply> InquireOnce(const MembershipConfig& config,
+                                      const ServerQuestions& questions) {
   std::vector<kv::Address> servers;
   for (const kv::ServerLine& line : config.cluster.servers) {
     if (!(line.address == config.listen)) servers.push_back(line.address);
   }
-  std::vector<absl::StatusOr<InquiryAnswer>> results(
+  std::vector<absl::StatusOr<InquiryReply>> results(
       servers.size(), absl::UnavailableError("not asked"));
   std::atomic<size_t> next{0};
   std::vector<std::thread> threads;
@@ -67,7 +67,7 @@ std::vector<InquiryAnswer> InquireOnce(const MembershipConfig& config,
     });
   }
   for (std::thread& thread : threads) thread.join();
-  std::vector<InquiryAnswer> answers;
+  std::vector<InquiryReply> answers;
   for (auto& result : results) {
     if (result.ok()) answers.push_back(*std::move(result));
   }
@@ -75,12 +75,12 @@ std::vector<InquiryAnswer> InquireOnce(const MembershipConfig& config,
 }
 
 // Asks again until somebody answers.
-absl::StatusOr<std::vector<InquiryAnswer>> InquireUntilAnswered(
+absl::StatusOr<std::vector<InquiryReply>> InquireUntilAnswered(
     const MembershipConfig& config, const ServerQuestions& questions) {
   const absl::Time end = absl::Now() + config.deadline;
   absl::Time told = absl::InfinitePast();
   for (;;) {
-    std::vector<InquiryAnswer> answers = InquireOnce(config, questions);
+    std::vector<InquiryReply> answers = InquireOnce(config, questions);
     if (!answers.empty()) return answers;
     const absl::Time now = absl::Now();
     if (now >= end) {
@@ -102,9 +102,9 @@ struct Others {
   Map map;
   bool met = false;
 };
-absl::StatusOr<Others> Combine(std::vector<InquiryAnswer> answers) {
+absl::StatusOr<Others> Combine(std::vector<InquiryReply> answers) {
   Others others;
-  for (InquiryAnswer& answer : answers) {
+  for (InquiryReply& answer : answers) {
     if (others.map != nullptr &&
         others.map->cluster_id != answer.map.cluster_id) {
       return Usage(absl::StrCat(
@@ -257,7 +257,7 @@ class Beginner {
   // ---- an empty directory ----
 
   absl::Status BeginNew() {
-    std::vector<InquiryAnswer> answers;
+    std::vector<InquiryReply> answers;
     if (config_.join) {
       auto waited = InquireUntilAnswered(config_, questions_);
       if (!waited.ok()) return waited.status();
@@ -464,9 +464,9 @@ absl::Status Join(const MembershipConfig& config,
   }
 }
 
-InquiryAnswer AnswerInquiry(const MapHolder& maps, const DataDirectory& own,
-                            absl::string_view address) {
-  InquiryAnswer answer{*maps.Get(), false};
+InquiryReply HandleInquiry(const MapHolder& maps, const DataDirectory& own,
+                           absl::string_view address) {
+  InquiryReply answer{*maps.Get(), false};
   const auto parsed = kv::Address::Parse(address);
   const kv::NodeInfo* node =
       parsed.ok() ? answer.map.FindNode(*parsed) : nullptr;
@@ -475,10 +475,10 @@ InquiryAnswer AnswerInquiry(const MapHolder& maps, const DataDirectory& own,
   return answer;
 }
 
-void AnswerJoin(const JoinQuestion& question, const MapHolder* maps,
+void HandleJoin(const JoinQuestion& question, const MapHolder* maps,
                 const std::function<void(const kv::DirectoryChange&,
                                          DirectoryDone)>& propose,
-                absl::AnyInvocable<void(absl::StatusOr<JoinAnswer>)> done) {
+                absl::AnyInvocable<void(absl::StatusOr<JoinReply>)> done) {
   const uint64_t cluster_id = maps->Get()->cluster_id;
   if (question.cluster_id != cluster_id) {
     done(absl::FailedPreconditionError(
@@ -497,7 +497,7 @@ void AnswerJoin(const JoinQuestion& question, const MapHolder* maps,
               done(answer.status);
               return;
             }
-            JoinAnswer joined;
+            JoinReply joined;
             joined.leader = answer.leader;
             if (answer.status.ok()) {
               joined.map = *maps->Get();

@@ -38,7 +38,7 @@ namespace kv739::server {
 
 // ---- what servers ask each other ----
 
-struct InquiryAnswer {
+struct InquiryReply {
   kv::ClusterMap map;
   bool met = false;  // see proto/raft/v1/raft.proto
 };
@@ -46,19 +46,19 @@ struct JoinQuestion {
   uint64_t cluster_id = 0;
   kv::NodeInfo node;
 };
-struct JoinAnswer {
+struct JoinReply {
   std::string leader;                 // not done: ask this one, when known
   std::optional<kv::ClusterMap> map;  // done: it has the node
 };
 
 // Block, up to the timeout. Any thread, several at once.
 struct ServerQuestions {
-  std::function<absl::StatusOr<InquiryAnswer>(
+  std::function<absl::StatusOr<InquiryReply>(
       const kv::Address& to, const kv::Address& own, absl::Duration timeout)>
       inquire;
-  std::function<absl::StatusOr<JoinAnswer>(const kv::Address& to,
-                                           const JoinQuestion& question,
-                                           absl::Duration timeout)>
+  std::function<absl::StatusOr<JoinReply>(const kv::Address& to,
+                                          const JoinQuestion& question,
+                                          absl::Duration timeout)>
       join;
 };
 
@@ -106,14 +106,14 @@ absl::Status Join(const MembershipConfig& config,
 
 // ---- the server that is asked ----
 
-InquiryAnswer AnswerInquiry(const MapHolder& maps, const DataDirectory& own,
-                            absl::string_view address);
+InquiryReply HandleInquiry(const MapHolder& maps, const DataDirectory& own,
+                           absl::string_view address);
 // `done` is called once, perhaps before it returns. Errors: INVALID_ARGUMENT or
 // FAILED_PRECONDITION when it is refused, UNAVAILABLE to try again.
-void AnswerJoin(const JoinQuestion& question, const MapHolder* maps,
+void HandleJoin(const JoinQuestion& question, const MapHolder* maps,
                 const std::function<void(const kv::DirectoryChange&,
                                          DirectoryDone)>& propose,
-                absl::AnyInvocable<void(absl::StatusOr<JoinAnswer>)> done);
+                absl::AnyInvocable<void(absl::StatusOr<JoinReply>)> done);
 
 }  // namespace kv739::server
 

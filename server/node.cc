@@ -256,6 +256,11 @@ absl::Status NodeImpl::Listen() {
     return directory->CheckPeer(peer, incarnation);
   };
   options.transport.max_queue_bytes = settings_.max_peer_queue_bytes;
+  options.node = AnswerOverTheNetwork(
+      &maps_, directory_.get(),
+      [this](const kv::DirectoryChange& change, DirectoryDone done) {
+        host_->ProposeDirectoryChange(change, std::move(done));
+      });
   auto rpc = RpcServer::Create(std::move(options));
   if (!rpc.ok()) return rpc.status();
   rpc_ = *std::move(rpc);

@@ -1,84 +1,85 @@
 #include "server/node_questions.h"
 
-#include <grpcpp/create_channel.h>
-
-#include <chrono>
-#include <memory>
 #include <string>
+#include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "kv/directory.h"
-#include "raft/v1/raft.grpc.pb.h"
-#include "server/credentials.h"
+#include "server/node_client.h"
 
 namespace kv739::server {
 namespace {
 
-using Stub = ::raft::v1::Raft::Stub;
-
-// A connection of its own: a shared one would still be waiting before its next
-// attempt.
-std::unique_ptr<Stub> Connect(const kv::Address& to) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return ::raft::v1::Raft::NewStub(
-      grpc::CreateCustomChannel(to.ToString(), MakePeerCredentials(), arguments));
-}
-
-void SetDeadline(grpc::ClientContext* context, absl::Duration timeout) {
-  context->set_deadline(std::chrono::system_clock::now() +
-                        absl::ToChronoMilliseconds(timeout));
-  // Whoever does not listen now does not answer.
-  context->set_wait_for_ready(false);
-}
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      status.error_message());
-}
-
-absl::StatusOr<InquiryAnswer> Inquire(const kv::Address& to,
-                                      const kv::Address& own,
-                                      absl::Duration timeout) {
-  grpc::ClientContext context;
-  SetDeadline(&context, timeout);
-  ::raft::v1::InquireRequest request;
-  request.set_address(own.ToString());
-  ::raft::v1::InquireResponse response;
-  const grpc::Status status =
-      Connect(to)->Inquire(&context, request, &response);
-  if (!status.ok()) return FromGrpc(status);
-  auto map = kv::DecodeClusterMap(response.map());
-  if (!map.ok()) return map.status();
-  return InquiryAnswer{*std::move(map), response.met()};
-}
-
-absl::StatusOr<JoinAnswer> AskToJoin(const kv::Address& to,
-                                     const JoinQuestion& question,
+absl::StatusOr<InquiryReply> Inquire(const kv::Address& to,
+                                     const kv::Address& own,
                                      absl::Duration timeout) {
-  grpc::ClientContext context;
-  SetDeadline(&context, timeout);
-  ::raft::v1::JoinRequest request;
-  request.set_cluster_id(question.cluster_id);
-  request.set_node(question.node.id.value());
-  request.set_address(question.node.address.ToString());
-  request.set_metrics_port(question.node.metrics_port);
-  request.set_http_port(question.node.http_port);
-  ::raft::v1::JoinResponse response;
-  const grpc::Status status = Connect(to)->Join(&context, request, &response);
-  if (!status.ok()) return FromGrpc(status);
-  JoinAnswer answer;
-  answer.leader = response.leader();
-  if (response.map().empty()) return answer;
-  auto map = kv::DecodeClusterMap(response.map());
+  auto answer = InquireAt(to.ToString(), own.ToString(), timeout);
+  if (!answer.ok()) return answer.status();
+  auto map = kv::DecodeClusterMap(answer->map);
+  if (!map.ok()) return map.status();
+  return InquiryReply{*std::move(map), answer->met};
+}
+
+absl::StatusOr<JoinReply> AskToJoin(const kv::Address& to,
+                                    const JoinQuestion& question,
+                                    absl::Duration timeout) {
+  JoinCall call;
+  call.cluster_id = question.cluster_id;
+  call.node = question.node.id;
+  call.address = question.node.address.ToString();
+  call.metrics_port = question.node.metrics_port;
+  call.http_port = question.node.http_port;
+  auto answer = JoinAt(to.ToString(), call, timeout);
+  if (!answer.ok()) return answer.status();
+  JoinReply reply;
+  reply.leader = answer->leader;
+  if (answer->map.empty()) return reply;
+  auto map = kv::DecodeClusterMap(answer->map);
   if (!map.ok()) return absl::UnavailableError(map.status().message());
-  answer.map = *std::move(map);
-  return answer;
+  reply.map = *std::move(map);
+  return reply;
 }
 
 }  // namespace
 
 ServerQuestions OverTheNetwork() { return {Inquire, AskToJoin}; }
+
+NodeService::Rules AnswerOverTheNetwork(
+    const MapHolder* maps, const DataDirectory* directory,
+    std::function<void(const kv::DirectoryChange&, DirectoryDone)> propose) {
+  NodeService::Rules rules;
+  rules.inquire = [maps, directory](std::string address) {
+    const InquiryReply reply = HandleInquiry(*maps, *directory, address);
+    return InquireAnswer{reply.map.cluster_id, kv::EncodeClusterMap(reply.map),
+                         reply.met};
+  };
+  rules.join = [maps, propose = std::move(propose)](
+                   JoinCall call,
+                   absl::AnyInvocable<void(absl::StatusOr<JoinAnswer>)> done) {
+    JoinQuestion question;
+    question.cluster_id = call.cluster_id;
+    question.node.id = call.node;
+    question.node.metrics_port = call.metrics_port;
+    question.node.http_port = call.http_port;
+    auto address = kv::Address::Parse(call.address);
+    if (!address.ok()) {
+      done(address.status());
+      return;
+    }
+    question.node.address = *std::move(address);
+    HandleJoin(
+        question, maps, propose,
+        [done = std::move(done)](absl::StatusOr<JoinReply> reply) mutable {
+          if (!reply.ok()) {
+            done(reply.status());
+            return;
+          }
+          JoinAnswer answer;
+          answer.leader = reply->leader;
+          if (reply->map) answer.map = kv::EncodeClusterMap(*reply->map);
+          done(std::move(answer));
+        });
+  };
+  return rules;
+}
 
 }  // namespace kv739::server

@@ -1,14 +1,23 @@
-// What a starting server asks others over the network (raft.v1.Raft).
+// joining.h over the network: both ends of raft.v1.Raft/Inquire and Join.
 #ifndef KV739_SERVER_NODE_QUESTIONS_H_
 #define KV739_SERVER_NODE_QUESTIONS_H_
 
+#include <functional>
+
+#include "server/data_directory.h"
 #include "server/joining.h"
+#include "server/map_holder.h"
+#include "server/node_service.h"
 
 namespace kv739::server {
 
-// UNAVAILABLE when nobody answers, at once when nobody listens;
-// DEADLINE_EXCEEDED; what the other server refuses with.
+// The side of the one that asks; see node_client.h for the errors.
 ServerQuestions OverTheNetwork();
+
+// The side of the one that is asked. All must outlive the service.
+NodeService::Rules AnswerOverTheNetwork(
+    const MapHolder* maps, const DataDirectory* directory,
+    std::function<void(const kv::DirectoryChange&, DirectoryDone)> propose);
 
 }  // namespace kv739::server
 

@@ -47,28 +47,28 @@ class JoiningTest : public testing::Test {
                              absl::Duration) { return AnswerTo(to, question); };
   }
 
-  absl::StatusOr<InquiryAnswer> Inquire(const kv::Address& to,
-                                        const kv::Address& own) {
+  absl::StatusOr<InquiryReply> Inquire(const kv::Address& to,
+                                       const kv::Address& own) {
     const std::lock_guard lock(mutex_);
     EXPECT_EQ(own, config_.listen);
     asked_.insert(to.ToString());
     if (silent_ > 0) --silent_;
     if (!up_ || silent_ > 0) return absl::UnavailableError("refused");
-    return InquiryAnswer{cluster_, met_ && to == At("h:3")};
+    return InquiryReply{cluster_, met_ && to == At("h:3")};
   }
 
   // The leader of the directory is at h:4.
-  absl::StatusOr<JoinAnswer> AnswerTo(const kv::Address& to,
-                                      const JoinQuestion& question) {
+  absl::StatusOr<JoinReply> AnswerTo(const kv::Address& to,
+                                     const JoinQuestion& question) {
     joins_.push_back(to.ToString());
     if (!refusal_.ok()) return refusal_;
     if (joins_.size() < 3) return absl::UnavailableError("no leader yet");
-    if (!(to == At("h:4"))) return JoinAnswer{"h:4", std::nullopt};
+    if (!(to == At("h:4"))) return JoinReply{"h:4", std::nullopt};
     auto after =
         kv::ApplyDirectoryChange(&cluster_, kv::AddNode{question.node});
     if (!after.ok()) return after.status();
     cluster_ = *after;
-    return JoinAnswer{"", cluster_};
+    return JoinReply{"", cluster_};
   }
 
   absl::StatusOr<Membership> Begin() {
@@ -362,8 +362,8 @@ TEST_F(JoiningTest, ServersOfTwoClustersInOneFileAreNoted) {
   config_.join = true;
   config_.listen = At("h:6");
   questions_.inquire = [&](const kv::Address& to, const kv::Address&,
-                           absl::Duration) -> absl::StatusOr<InquiryAnswer> {
-    InquiryAnswer answer{cluster_, false};
+                           absl::Duration) -> absl::StatusOr<InquiryReply> {
+    InquiryReply answer{cluster_, false};
     if (to == At("h:2")) answer.map.cluster_id ^= 1;
     return answer;
   };
@@ -376,11 +376,11 @@ TEST_F(JoiningTest, AnInquiryTellsOfServersThatHaveBeenMet) {
   const MapHolder maps(std::make_shared<kv::ClusterMap>(cluster_));
   auto own = Begin();
   ASSERT_TRUE(own->directory->CheckPeer(FileId("h:2"), 5).ok());
-  EXPECT_TRUE(AnswerInquiry(maps, *own->directory, "h:2").met);
-  EXPECT_FALSE(AnswerInquiry(maps, *own->directory, "h:3").met);
-  EXPECT_FALSE(AnswerInquiry(maps, *own->directory, "h:9").met);
-  EXPECT_FALSE(AnswerInquiry(maps, *own->directory, "rub bish").met);
-  EXPECT_EQ(AnswerInquiry(maps, *own->directory, "h:3").map, cluster_);
+  EXPECT_TRUE(HandleInquiry(maps, *own->directory, "h:2").met);
+  EXPECT_FALSE(HandleInquiry(maps, *own->directory, "h:3").met);
+  EXPECT_FALSE(HandleInquiry(maps, *own->directory, "h:9").met);
+  EXPECT_FALSE(HandleInquiry(maps, *own->directory, "rub bish").met);
+  EXPECT_EQ(HandleInquiry(maps, *own->directory, "h:3").map, cluster_);
 }
 
 TEST_F(JoiningTest, AJoinIsProposedAndAnswered) {
@@ -399,10 +399,10 @@ TEST_F(JoiningTest, AJoinIsProposedAndAnswered) {
     }
     done(reply);
   };
-  const auto ask = [&]() -> absl::StatusOr<JoinAnswer> {
-    absl::StatusOr<JoinAnswer> got = absl::InternalError("not called");
-    AnswerJoin(question, &maps, propose,
-               [&](absl::StatusOr<JoinAnswer> answer) { got = answer; });
+  const auto ask = [&]() -> absl::StatusOr<JoinReply> {
+    absl::StatusOr<JoinReply> got = absl::InternalError("not called");
+    HandleJoin(question, &maps, propose,
+               [&](absl::StatusOr<JoinReply> answer) { got = answer; });
     return got;
   };
   reply.status = absl::UnavailableError("not leader");
