@@ -20,12 +20,11 @@ const kv::NodeInfo* FindNode(const kv::ClusterMap& map, raft::NodeId id) {
   return nullptr;
 }
 
+// The one that has the address now.
 const kv::NodeInfo* FindNode(const kv::ClusterMap& map,
                              absl::string_view address) {
-  for (const kv::NodeInfo& node : map.nodes) {
-    if (node.address.ToString() == address) return &node;
-  }
-  return nullptr;
+  const auto parsed = kv::Address::Parse(address);
+  return parsed.ok() ? map.FindNode(*parsed) : nullptr;
 }
 
 grpc::Status ToGrpc(const absl::Status& status) {
@@ -67,6 +66,22 @@ AdminService::AdminService(RpcLoop* loop, Rules rules)
                                            queue, tag);
           },
           [this](TransferPool::Call* call) { TransferLeader(call); }),
+      remove_server_(
+          loop, kArmedCalls, kMaxCalls,
+          [this](auto* context, auto* request, auto* writer, auto* queue,
+                 void* tag) {
+            service_.RequestRemoveServer(context, request, writer, queue, queue,
+                                         tag);
+          },
+          [this](RemovePool::Call* call) { RemoveServer(call); }),
+      set_members_(
+          loop, kArmedCalls, kMaxCalls,
+          [this](auto* context, auto* request, auto* writer, auto* queue,
+                 void* tag) {
+            service_.RequestSetMembers(context, request, writer, queue, queue,
+                                       tag);
+          },
+          [this](MembersPool::Call* call) { SetMembers(call); }),
       start_server_(
           loop, kArmedCalls, kMaxCalls,
           [this](auto* context, auto* request, auto* writer, auto* queue,
@@ -79,12 +94,16 @@ AdminService::AdminService(RpcLoop* loop, Rules rules)
 void AdminService::Start() {
   die_.Start();
   transfer_leader_.Start();
+  remove_server_.Start();
+  set_members_.Start();
   start_server_.Start();
 }
 
 void AdminService::Release() {
   die_.Release();
   transfer_leader_.Release();
+  remove_server_.Release();
+  set_members_.Release();
   start_server_.Release();
 }
 
@@ -153,6 +172,76 @@ void AdminService::TransferLeader(TransferPool::Call* call) {
         }
         call->Finish(grpc::Status::OK);
       });
+}
+
+namespace {
+
+// Ends the call with what became of the change.
+template <typename Call>
+DirectoryDone FinishWith(std::shared_ptr<Call> call) {
+  return [call = std::move(call)](DirectoryAnswer answer) {
+    if (answer.status.ok()) {
+      call->response().set_epoch(answer.epoch);
+    } else if (answer.leader.empty()) {
+      call->Finish(ToGrpc(answer.status));
+      return;
+    } else {
+      call->response().set_leader(answer.leader);
+    }
+    call->Finish(grpc::Status::OK);
+  };
+}
+
+}  // namespace
+
+grpc::Status AdminService::MayChangeMembers(const grpc::ServerContext& context,
+                                            bool overloaded) const {
+  const grpc::Status permitted = Permitted(context);
+  if (!permitted.ok()) return permitted;
+  if (overloaded) {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                        "too many calls are under way");
+  }
+  if (!rules_.directory.propose) {
+    return grpc::Status(grpc::StatusCode::UNIMPLEMENTED,
+                        "this server has no directory");
+  }
+  return grpc::Status::OK;
+}
+
+void AdminService::RemoveServer(RemovePool::Call* call) {
+  const grpc::Status may =
+      MayChangeMembers(call->context(), call->overloaded());
+  if (!may.ok()) {
+    call->Finish(may);
+    return;
+  }
+  ChangeMembers(
+      loop_->handler(), rules_.directory,
+      [server = call->request().server(), is_there = rules_.directory.is_there](
+          const kv::ClusterMap& map) -> absl::StatusOr<kv::DirectoryChange> {
+        return PlanRemoval(map, server, is_there);
+      },
+      FinishWith(call->shared_from_this()));
+}
+
+void AdminService::SetMembers(MembersPool::Call* call) {
+  const grpc::Status may =
+      MayChangeMembers(call->context(), call->overloaded());
+  if (!may.ok()) {
+    call->Finish(may);
+    return;
+  }
+  ChangeMembers(
+      loop_->handler(), rules_.directory,
+      [request = call->request(), is_there = rules_.directory.is_there](
+          const kv::ClusterMap& map) -> absl::StatusOr<kv::DirectoryChange> {
+        return PlanMembers(
+            map, raft::GroupId(request.group()),
+            {request.servers().begin(), request.servers().end()},
+            {request.expected().begin(), request.expected().end()}, is_there);
+      },
+      FinishWith(call->shared_from_this()));
 }
 
 void AdminService::StartServer(StartPool::Call* call) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "kv739/v1/admin.grpc.pb.h"
+#include "server/member_changes.h"
 #include "server/rpc_loop.h"
 #include "server/supervisor_client.h"
 #include "server/unary_call.h"
@@ -27,6 +28,8 @@ class AdminService {
     std::function<void()> stop;
     // Die with clean = false; _exit(1) in a server.
     std::function<void()> exit_now;
+    // For RemoveServer and SetMembers; without it they are UNIMPLEMENTED.
+    DirectoryParts directory;
   };
 
   AdminService(RpcLoop* loop, Rules rules);
@@ -39,12 +42,19 @@ class AdminService {
   using DiePool = UnaryPool<v1::DieRequest, v1::DieResponse>;
   using TransferPool =
       UnaryPool<v1::TransferLeaderRequest, v1::TransferLeaderResponse>;
+  using RemovePool =
+      UnaryPool<v1::RemoveServerRequest, v1::RemoveServerResponse>;
+  using MembersPool = UnaryPool<v1::SetMembersRequest, v1::SetMembersResponse>;
   using StartPool = UnaryPool<v1::StartServerRequest, v1::StartServerResponse>;
 
   // OK, or why this caller may not.
   grpc::Status Permitted(const grpc::ServerContext& context) const;
+  grpc::Status MayChangeMembers(const grpc::ServerContext& context,
+                                bool overloaded) const;
   void Die(DiePool::Call* call);
   void TransferLeader(TransferPool::Call* call);
+  void RemoveServer(RemovePool::Call* call);
+  void SetMembers(MembersPool::Call* call);
   void StartServer(StartPool::Call* call);
 
   RpcLoop* const loop_;
@@ -52,6 +62,8 @@ class AdminService {
   v1::Admin::AsyncService service_;
   DiePool die_;
   TransferPool transfer_leader_;
+  RemovePool remove_server_;
+  MembersPool set_members_;
   StartPool start_server_;
   SupervisorRelay supervisor_;  // its thread ends calls: it goes first
 };

@@ -25,6 +25,9 @@ v1::Role ToRole(raft::Role role) {
   return v1::FOLLOWER;
 }
 
+static_assert(v1::LEAVING == static_cast<int>(kv::NodeState::kLeaving));
+static_assert(v1::LEFT == static_cast<int>(kv::NodeState::kLeft));
+
 }  // namespace
 
 void EncodeMap(const kv::ClusterMap& map, v1::GetMapResponse* out) {
@@ -37,11 +40,14 @@ void EncodeMap(const kv::ClusterMap& map, v1::GetMapResponse* out) {
     n->set_address(node.address.ToString());
     n->set_metrics_port(node.metrics_port);
     n->set_http_port(node.http_port);
+    n->set_state(static_cast<v1::NodeState>(node.state));
   }
   for (const kv::GroupInfo& group : map.groups) {
     v1::Group* g = out->add_groups();
     g->set_id(group.id.value());
     for (raft::NodeId member : group.members) g->add_members(member.value());
+    for (raft::NodeId member : group.target) g->add_target(member.value());
+    g->set_automatic(group.automatic);
   }
   v1::SlotRange* range = nullptr;
   for (size_t slot = 0; slot < map.slots.size(); ++slot) {

@@ -19,6 +19,7 @@
 #include "server/clock.h"
 #include "server/data_directory.h"
 #include "server/host.h"
+#include "server/identity_file.h"
 #include "server/joining.h"
 #include "server/logging.h"
 #include "server/map_file.h"
@@ -227,8 +228,8 @@ absl::Status NodeImpl::OpenStorage() {
     if (status.ok()) status = directory_->MarkInitialized();
     if (!status.ok()) return WithExit(status, kExitDirectory);
     LogInfo("new data directory, cluster ",
-            absl::Hex(directory_->identity().cluster_id), ", node ",
-            absl::Hex(self_.id.value()));
+            FormatId(directory_->identity().cluster_id), ", node ",
+            FormatId(self_.id.value()));
   }
   return absl::OkStatus();
 }
@@ -248,6 +249,13 @@ absl::Status NodeImpl::Listen() {
     LogWarn("asked to exit at once");
     std::_Exit(kExitFailure);
   };
+  options.admin.directory.is_there = [this](raft::NodeId id) {
+    return id == self_.id || rpc_->transport()->Connected(id);
+  };
+  options.admin.directory.propose = [this](const kv::DirectoryChange& change,
+                                           DirectoryDone done) {
+    host_->ProposeDirectoryChange(change, std::move(done));
+  };
   options.transport.cluster_id = directory_->identity().cluster_id;
   options.transport.self = self_.id;
   options.transport.incarnation = directory_->identity().incarnation;
@@ -256,11 +264,8 @@ absl::Status NodeImpl::Listen() {
     return directory->CheckPeer(peer, incarnation);
   };
   options.transport.max_queue_bytes = settings_.max_peer_queue_bytes;
-  options.node = AnswerOverTheNetwork(
-      &maps_, directory_.get(),
-      [this](const kv::DirectoryChange& change, DirectoryDone done) {
-        host_->ProposeDirectoryChange(change, std::move(done));
-      });
+  options.node = AnswerOverTheNetwork(&maps_, directory_.get(),
+                                      options.admin.directory.propose);
   auto rpc = RpcServer::Create(std::move(options));
   if (!rpc.ok()) return rpc.status();
   rpc_ = *std::move(rpc);
