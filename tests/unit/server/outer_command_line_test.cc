@@ -42,6 +42,30 @@ TEST(CommandLine, OneServer) {
   EXPECT_EQ(line->settings, "s.yaml");
 }
 
+TEST(CommandLine, AServerThatJoins) {
+  auto line = Parse({"--cluster", "c", "--listen", "h:1", "--data", "d",
+                     "--join", "--metrics-port", "77", "--http-port", "78"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->action, Action::kRunNode);
+  EXPECT_TRUE(line->join);
+  EXPECT_EQ(line->metrics_port, 77);
+  EXPECT_EQ(line->http_port, 78);
+  line = Parse({"--cluster", "c", "--listen", "h:1", "--data", "d"});
+  EXPECT_FALSE(line->join);
+  EXPECT_EQ(line->metrics_port, 0);
+  EXPECT_THAT(ErrorOf({"-c", "c", "--join"}),
+              HasSubstr("--join is for a single server"));
+  EXPECT_THAT(ErrorOf({"--cluster", "c", "--listen", "h:1", "--data", "d",
+                       "--http-port", "7"}),
+              HasSubstr("go with --join"));
+  for (const char* bad : {"0", "65536", "x", "-1"}) {
+    EXPECT_THAT(ErrorOf({"--cluster", "c", "--listen", "h:1", "--data", "d",
+                         "--join", "--http-port", bad}),
+                HasSubstr("--http-port"))
+        << bad;
+  }
+}
+
 TEST(CommandLine, AllServersOfThisHost) {
   auto line = Parse({"-c", "c"});
   ASSERT_TRUE(line.ok()) << line.status();
@@ -98,8 +122,9 @@ TEST(CommandLine, WhatIsMissingOrDoesNotGoTogether) {
 TEST(CommandLine, HelpNamesEveryFlagAndExitCode) {
   for (const char* word :
        {"--cluster", "--listen", "--data ", "--settings", "-c ", "--data-root",
-        "--print-settings", "--version", "--help", "0 stopped in order",
-        "2 bad arguments", "3 data directory"}) {
+        "--join", "--metrics-port", "--http-port", "--print-settings",
+        "--version", "--help", "0 stopped in order", "2 bad arguments",
+        "3 data directory"}) {
     EXPECT_THAT(HelpText(), HasSubstr(word));
   }
 }

@@ -1,5 +1,6 @@
 // The program itself: what it answers, and its exit codes.
 #include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -7,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "kv/cluster_file.h"
+#include "kv739/v1/admin.grpc.pb.h"
 #include "server/settings.h"
 #include "tests/unit/server/outer_process.h"
 #include "tests/unit/server/outer_temp_dir.h"
@@ -203,6 +205,87 @@ TEST(Kv739d, DirectoryInUseOrDamagedEndsWithThree) {
   const Result damaged = RunToEnd(cluster.Node(0));
   EXPECT_EQ(damaged.code, 3) << damaged.said;
   EXPECT_THAT(damaged.said, HasSubstr("identity is damaged"));
+}
+
+// A fourth server joins three, loses its disk, and stops when it has left.
+TEST(Kv739d, JoinsComesBackWithoutItsDiskAndLeaves) {
+  const Cluster cluster;
+  std::vector<std::unique_ptr<Process>> nodes;
+  for (int i = 0; i < 3; ++i) {
+    nodes.push_back(std::make_unique<Process>(Command(cluster.Node(i))));
+  }
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(nodes[i]->WaitUntilItSays("listening on " + cluster.address(i)))
+        << nodes[i]->said();
+  }
+  const std::vector<int> ports = FreePorts(3);
+  const std::string address = absl::StrCat("127.0.0.1:", ports[0]);
+  const std::string data = cluster.temp().Sub("fourth");
+  std::vector<std::string> command = Command(
+      {"--cluster", cluster.file(), "--listen", address, "--data", data});
+  // Not without saying so.
+  const Result stranger = RunToEnd({command.begin() + 1, command.end()});
+  EXPECT_EQ(stranger.code, 2) << stranger.said;
+  EXPECT_THAT(stranger.said, HasSubstr("--join"));
+  EXPECT_FALSE(std::filesystem::exists(data));
+
+  std::vector<std::string> join = command;
+  join.insert(join.end(), {"--join", "--metrics-port", absl::StrCat(ports[1]),
+                           "--http-port", absl::StrCat(ports[2])});
+  {
+    Process node(join);
+    ASSERT_TRUE(node.WaitUntilItSays("listening on " + address)) << node.said();
+    EXPECT_THAT(node.said(), HasSubstr("joined the cluster"));
+    EXPECT_THAT(node.said(),
+                HasSubstr(absl::StrCat("metrics on port ", ports[1])));
+    ASSERT_TRUE(node.WaitUntilItSays("a new replica")) << node.said();
+    node.Signal(SIGKILL);
+    EXPECT_EQ(node.Wait(), 1000 + SIGKILL);
+  }
+  {
+    // From now on it is a server like the others.
+    Process node(command);
+    ASSERT_TRUE(node.WaitUntilItSays("listening on " + address)) << node.said();
+    EXPECT_THAT(node.said(), Not(HasSubstr("joining")));
+    node.Signal(SIGTERM);
+    EXPECT_EQ(node.Wait(), 0) << node.said();
+  }
+  std::filesystem::remove_all(data);
+  Process node(join);
+  ASSERT_TRUE(node.WaitUntilItSays("listening on " + address)) << node.said();
+
+  // Whoever is asked names the leader in the end.
+  std::string leader = cluster.address(0);
+  v1::RemoveServerResponse response;
+  for (int tries = 0; response.epoch() == 0 && tries < 600; ++tries) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::seconds(10));
+    v1::RemoveServerRequest request;
+    request.set_server(address);
+    const auto stub = v1::Admin::NewStub(
+        grpc::CreateChannel(leader, grpc::InsecureChannelCredentials()));
+    const grpc::Status status =
+        stub->RemoveServer(&context, request, &response);
+    if (status.ok() && !response.leader().empty()) leader = response.leader();
+    if (!status.ok()) usleep(100'000);  // no leader, or the group is moving
+  }
+  EXPECT_NE(response.epoch(), 0u);
+  EXPECT_EQ(node.Wait(), 0) << node.said();
+  EXPECT_THAT(node.said(), HasSubstr("has left the cluster"));
+  const Result again = RunToEnd({command.begin() + 1, command.end()});
+  EXPECT_EQ(again.code, 2) << again.said;
+  EXPECT_THAT(again.said, HasSubstr("has left the cluster"));
+}
+
+TEST(Kv739d, WaitsForAClusterToJoinUntilItIsTold) {
+  const Cluster cluster;
+  std::vector<std::string> arguments = cluster.Node(0);
+  arguments.push_back("--join");
+  Process node(Command(arguments));
+  ASSERT_TRUE(node.WaitUntilItSays("answers yet")) << node.said();
+  node.Signal(SIGINT);
+  EXPECT_EQ(node.Wait(), 0) << node.said();
 }
 
 TEST(Kv739d, SupervisorRunsAllAndStopsThem) {
