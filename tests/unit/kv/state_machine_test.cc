@@ -442,8 +442,7 @@ TEST_P(StateMachineTest, GroupZeroCarriesTheDirectory) {
   const std::string add = EncodeDirectoryChange(AddNode{node});
   ApplyResult r = group.Do(Change(add));  // nothing to add to yet
   EXPECT_EQ(r.code, ApplyCode::kRefused);
-  EXPECT_EQ(r.version,
-            static_cast<Version>(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(r.version, static_cast<Version>(absl::StatusCode::kUnavailable));
   EXPECT_NE(r.old_value, "");
   EXPECT_EQ(group.machine().directory(), nullptr);
 
