@@ -277,6 +277,26 @@ TEST_F(RpcPeersTest, WhoHasLeftIsToldAndThenLetGo) {
   EXPECT_FALSE(StateOf(2, 1).connected);
 }
 
+TEST_F(RpcPeersTest, ANodeMayTakeThePlaceAndTheAddressOfAnother) {
+  MakePorts(2);
+  Start(1);
+  Start(2);
+  AwaitConnected(1, 2);
+  Stop(2);
+  NewerMap([](kv::ClusterMap* map) {
+    map->nodes.push_back(map->nodes[1]);
+    map->nodes[1].state = kv::NodeState::kLeft;
+    map->nodes[2].id = NodeId(3);
+  });
+  Start(3);
+  nodes_[1].server->SetPeers(map_);
+  Await(1, [&] { return Knows(1, 3) && StateOf(1, 3).connected; });
+  // Metrics go by the address.
+  EXPECT_FALSE(Knows(1, 2));
+  Send(3, 1, {Beat(9)});
+  EXPECT_EQ(RoundOf(handler(1).TakeMessages(1)[0].second), 9u);
+}
+
 // Speaks to node 2 as one wishes.
 class RpcRawNodeMessageTest : public RpcPeersTest {
  protected:

@@ -430,6 +430,16 @@ TEST_F(SnapshotStreamTest, StrangersAreRefused) {
   EXPECT_EQ(server_->Refusals()[1], 1u);
 }
 
+TEST_F(SnapshotStreamTest, WhoHasLeftGetsNothing) {
+  kv::ClusterMap map = MakeMap({1, 2});
+  map.nodes[1].state = kv::NodeState::kLeft;
+  handler_.SetMap(std::make_shared<const kv::ClusterMap>(map));
+  StartServer();
+  auto sink = Fetch();
+  EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(provider_.opened.count(), 0);
+}
+
 TEST_F(SnapshotStreamTest, RequestsThatMakeNoSenseAreRefused) {
   StartServer();
   const auto stub = wire::Raft::NewStub(ChannelTo(server_->port()));
