@@ -117,7 +117,7 @@ TEST_F(RpcPeersTest, TheLastOfManyEpochsIsTold) {
     threads.emplace_back([this, i] {
       for (uint64_t e = 6 + i; e <= kLast; e += 2) {
         transport(1)->SetMapEpoch(e);
-        if (e % 64 == 0) Send(1, 2, {Append(10000)});
+        if (e % 64 == 0 && e < kLast / 2) Send(1, 2, {Append(10000)});
       }
     });
   }
