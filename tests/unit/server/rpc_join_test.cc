@@ -166,7 +166,8 @@ TEST_F(RpcJoinTest, WithoutSomeoneToAskItIsUnavailable) {
 TEST_F(RpcJoinTest, TheAnswerMayComeAfterTheEnd) {
   Start(Options());
   absl::StatusOr<JoinAnswer> answer;
-  std::thread joining([&] { answer = JoinAt(address(), Sample(), kPatience); });
+  std::thread joining(
+      [&answer, to = address()] { answer = JoinAt(to, Sample(), kPatience); });
   Done done = TakeDone();
   Stop(absl::Now());
   joining.join();

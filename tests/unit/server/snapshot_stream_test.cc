@@ -238,6 +238,7 @@ class SnapshotStreamTest : public ::testing::Test {
 
   FakeHandler handler_;
   FakeProvider provider_;
+  Gate go_;                  // lives as long as the threads that wait for it
   FakeProvider::Plan plan_;  // what the next Fetch() finds
   std::string address_;
   std::unique_ptr<RpcServer> server_;
@@ -332,9 +333,8 @@ TEST_F(SnapshotStreamTest, TheSinksErrorEndsTheCall) {
 }
 
 TEST_F(SnapshotStreamTest, ASenderThatGoesDownIsNoticedAndGoneOnWith) {
-  Gate go;
-  plan_.before = [&go](uint64_t chunk) {
-    if (chunk == 10) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 10) go_.Await(1);
   };
   StartServer();
   auto sink = Fetch();
@@ -342,7 +342,7 @@ TEST_F(SnapshotStreamTest, ASenderThatGoesDownIsNoticedAndGoneOnWith) {
   sink->arrived.Await(10);
   std::thread stop([this] { StopServer(); });
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
-  go.Add();
+  go_.Add();
   stop.join();
   auto refused = Fetch();
   EXPECT_EQ(refused->AwaitEnd().code(), absl::StatusCode::kUnavailable);
@@ -356,10 +356,9 @@ TEST_F(SnapshotStreamTest, ASlowReceiverHoldsTheSenderBack) {
   plan_.chunks = 1000;
   plan_.chunk_bytes = 1 << 20;
   StartServer();
-  Gate go;
   auto sink = std::make_shared<FakeSink>();
-  sink->on_chunk = [&go](uint64_t n) {
-    if (n == 0) go.Await(1);
+  sink->on_chunk = [this](uint64_t n) {
+    if (n == 0) go_.Await(1);
     return absl::OkStatus();
   };
   FetchInto(sink);
@@ -371,7 +370,7 @@ TEST_F(SnapshotStreamTest, ASlowReceiverHoldsTheSenderBack) {
   }
   // Those that the two ends hold, and the window of the connection.
   EXPECT_LE(provider_.made.count(), 24);
-  go.Add();
+  go_.Add();
   EXPECT_EQ(sink->AwaitEnd(), absl::OkStatus());
   ExpectChunks(*sink);
 }
@@ -382,23 +381,21 @@ TEST_F(SnapshotStreamTest, AReceiverThatTakesNothingIsGivenUp) {
   RpcServerOptions options = TestOptions();
   options.snapshots.max_stall = absl::Milliseconds(50);
   StartServer(options);
-  Gate go;
   auto sink = std::make_shared<FakeSink>();
-  sink->on_chunk = [&go](uint64_t) {
-    go.Await(1);
+  sink->on_chunk = [this](uint64_t) {
+    go_.Await(1);
     return absl::OkStatus();
   };
   FetchInto(sink);
   provider_.closed.Await(1);
-  go.Add();
+  go_.Add();
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_LT(sink->chunks.size(), 1000u);
 }
 
 TEST_F(SnapshotStreamTest, ASilentSenderIsGivenUp) {
-  Gate go;
-  plan_.before = [&go](uint64_t chunk) {
-    if (chunk == 2) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 2) go_.Await(1);
   };
   StartServer();
   GrpcSnapshotFetcher::Options options = FetcherOptions();
@@ -407,7 +404,7 @@ TEST_F(SnapshotStreamTest, ASilentSenderIsGivenUp) {
   auto sink = Fetch();
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(sink->status.message()), HasSubstr("nothing"));
-  go.Add();
+  go_.Add();
 }
 
 TEST_F(SnapshotStreamTest, StrangersAreRefused) {
@@ -487,9 +484,8 @@ TEST_F(SnapshotStreamTest, RequestsThatMakeNoSenseAreRefused) {
 }
 
 TEST_F(SnapshotStreamTest, SoManyAtOnceAndNoMore) {
-  Gate go;
-  plan_.before = [&go](uint64_t chunk) {
-    if (chunk == 2) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 2) go_.Await(1);
   };
   StartServer();
   // Each fetcher runs kMaxFetches, the rest waits in it.
@@ -510,7 +506,7 @@ TEST_F(SnapshotStreamTest, SoManyAtOnceAndNoMore) {
   auto refused = Fetch();
   EXPECT_EQ(refused->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_FALSE(refused->has_info);
-  go.Add();
+  go_.Add();
   for (const auto& sink : sinks) {
     EXPECT_EQ(sink->AwaitEnd(), absl::OkStatus());
     ExpectChunks(*sink);
@@ -518,9 +514,8 @@ TEST_F(SnapshotStreamTest, SoManyAtOnceAndNoMore) {
 }
 
 TEST_F(SnapshotStreamTest, CancelWhileReadingAndWhileWaiting) {
-  Gate go;
-  plan_.before = [&go](uint64_t chunk) {
-    if (chunk == 3) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 3) go_.Await(1);
   };
   StartServer();
   std::vector<std::shared_ptr<FakeSink>> sinks;
@@ -534,7 +529,7 @@ TEST_F(SnapshotStreamTest, CancelWhileReadingAndWhileWaiting) {
   fetcher_->Cancel(sinks[0].get());
   EXPECT_EQ(sinks[0]->AwaitEnd().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(sinks[0]->chunks.size(), 3u);
-  go.Add();
+  go_.Add();
   for (int i = 1; i <= kMaxFetches; ++i) {
     EXPECT_EQ(sinks[i]->AwaitEnd(), absl::OkStatus());
     ExpectChunks(*sinks[i]);
