@@ -353,7 +353,7 @@ TEST_F(SnapshotStreamTest, ASenderThatGoesDownIsNoticedAndGoneOnWith) {
 }
 
 TEST_F(SnapshotStreamTest, ASlowReceiverHoldsTheSenderBack) {
-  plan_.chunks = 1000;
+  plan_.chunks = 100;
   plan_.chunk_bytes = 1 << 20;
   StartServer();
   auto sink = std::make_shared<FakeSink>();
@@ -401,6 +401,13 @@ TEST_F(SnapshotStreamTest, ASilentSenderIsGivenUp) {
   GrpcSnapshotFetcher::Options options = FetcherOptions();
   options.max_silence = absl::Milliseconds(50);
   Connect(options);
+  // The fetcher's threads sleep after that.
+  go_.Add();
+  EXPECT_EQ(Fetch()->AwaitEnd(), absl::OkStatus());
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 2) go_.Await(2);
+  };
+  handler_.AwaitTicks(20);
   auto sink = Fetch();
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(sink->status.message()), HasSubstr("nothing"));
