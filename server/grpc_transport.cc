@@ -227,8 +227,7 @@ std::vector<PeerState> GrpcTransport::States() const {
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [id, known] : peers_) {
-      PeerState state = known.link->State();
-      if (known.connect || state.connected) states.push_back(std::move(state));
+      if (known.connect) states.push_back(known.link->State());
     }
   }
   std::sort(states.begin(), states.end(),
@@ -285,7 +284,16 @@ absl::StatusOr<std::shared_ptr<PeerLink>> GrpcTransport::Admit(
 }
 
 absl::Status GrpcTransport::CheckCaller(const PeerIdentity& identity) {
-  const std::shared_ptr<PeerLink> link = Find(identity.from);
+  std::shared_ptr<PeerLink> link;
+  bool wanted = false;
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = peers_.find(identity.from);
+    if (it != peers_.end()) {
+      link = it->second.link;
+      wanted = it->second.connect;
+    }
+  }
   absl::Status status = CheckAim(identity, link.get());
   if (!status.ok()) return status;
   if (link == nullptr) {
@@ -295,6 +303,11 @@ absl::Status GrpcTransport::CheckCaller(const PeerIdentity& identity) {
             absl::StrCat("node ", identity.from.value(),
                          " is not in the map of node ", options_.self.value()))
             .message());
+  }
+  if (!wanted) {
+    return Refused(
+        RefusalReason::kSender, link.get(),
+        absl::StrCat("node ", identity.from.value(), " has left the cluster"));
   }
   return CheckIncarnation(identity, link.get());
 }

@@ -79,7 +79,7 @@ class GrpcTransport final : public Transport, public PeerStream::Owner {
   void SendToNode(raft::NodeId to, NodeMessage message) override;
   bool Connected(raft::NodeId peer) const override;
   void SetMapEpoch(uint64_t epoch) override;
-  // By id; those that are only accepted when they are connected.
+  // Of those that are connected to, by id.
   std::vector<PeerState> States() const;
   std::array<uint64_t, kRefusalReasons> refusals() const;
   // Whether a call other than a stream comes from a node that may have one:

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "server/credentials.h"
 #include "server/listen_address.h"
@@ -141,7 +142,14 @@ void RpcServer::UpdatePeers(std::shared_ptr<const kv::ClusterMap> map) {
 
 std::vector<GrpcTransport::Peer> RpcServer::PeersOf(const kv::ClusterMap& map) {
   std::vector<GrpcTransport::Peer> peers;
+  absl::flat_hash_set<std::string> addresses;  // in use
   for (const kv::NodeInfo& node : map.nodes) {
+    if (node.state != kv::NodeState::kLeft) {
+      addresses.insert(node.address.ToString());
+    }
+  }
+  for (const kv::NodeInfo& node : map.nodes) {
+    const std::string address = node.address.ToString();
     bool connect = true;
     if (node.state == kv::NodeState::kLeft) {
       // One that was never seen otherwise has no stream to be told on.
@@ -151,9 +159,10 @@ std::vector<GrpcTransport::Peer> RpcServer::PeersOf(const kv::ClusterMap& map) {
           before != nullptr && before->state != kv::NodeState::kLeft;
       auto [it, first] =
           left_until_.try_emplace(node.id, was_there ? ticks_ + kLeftTicks : 0);
-      connect = ticks_ < it->second;
+      // Where another node has taken its place it is not there any more.
+      connect = ticks_ < it->second && !addresses.contains(address);
     }
-    peers.push_back({node.id, node.address.ToString(), connect});
+    peers.push_back({node.id, address, connect});
   }
   absl::erase_if(left_until_, [&map](const auto& left) {
     return map.FindNode(left.first) == nullptr;

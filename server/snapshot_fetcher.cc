@@ -164,6 +164,8 @@ void GrpcSnapshotFetcher::Work() {
       }
       cancelled = job->cancelled;
     }
+    // Another one watches over it; it may have slept while nothing ran.
+    changed_.notify_one();
     const absl::Status status =
         cancelled ? absl::CancelledError("cancelled before it began")
                   : Run(job.get());

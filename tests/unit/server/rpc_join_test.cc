@@ -19,6 +19,7 @@ class RpcJoinTest : public RpcFixture {
   RpcServerOptions Options() {
     RpcServerOptions options = TestOptions();
     options.node.inquire = [this](std::string address) {
+      const std::lock_guard lock(mutex_);
       asked_.push_back(address);
       return InquireAnswer{7390, std::string(2 << 20, 'm'),
                            address == "10.0.0.1:5"};
@@ -50,9 +51,14 @@ class RpcJoinTest : public RpcFixture {
     return call;
   }
 
-  std::vector<std::string> asked_;
+  size_t asked() {
+    const std::lock_guard lock(mutex_);
+    return asked_.size();
+  }
+
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
+  std::vector<std::string> asked_;
   std::vector<JoinCall> calls_;
   std::vector<Done> done_;
 };
@@ -66,13 +72,13 @@ TEST_F(RpcJoinTest, InquireAnswersWhatTheNodeKnows) {
     EXPECT_EQ(answer->map, std::string(2 << 20, 'm'));
     EXPECT_EQ(answer->met, own == std::string("10.0.0.1:5"));
   }
-  EXPECT_EQ(asked_.size(), 2u);
+  EXPECT_EQ(asked(), 2u);
   for (const std::string& own :
        {std::string(), std::string("nowhere"), std::string(5000, 'x') + ":1"}) {
     EXPECT_EQ(InquireAt(address(), own, kPatience).status().code(),
               absl::StatusCode::kInvalidArgument);
   }
-  EXPECT_EQ(asked_.size(), 2u);
+  EXPECT_EQ(asked(), 2u);
 }
 
 TEST_F(RpcJoinTest, NobodyThereAndNobodyReady) {
@@ -160,7 +166,8 @@ TEST_F(RpcJoinTest, WithoutSomeoneToAskItIsUnavailable) {
 TEST_F(RpcJoinTest, TheAnswerMayComeAfterTheEnd) {
   Start(Options());
   absl::StatusOr<JoinAnswer> answer;
-  std::thread joining([&] { answer = JoinAt(address(), Sample(), kPatience); });
+  std::thread joining(
+      [&answer, to = address()] { answer = JoinAt(to, Sample(), kPatience); });
   Done done = TakeDone();
   Stop(absl::Now());
   joining.join();

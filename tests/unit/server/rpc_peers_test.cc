@@ -117,7 +117,7 @@ TEST_F(RpcPeersTest, TheLastOfManyEpochsIsTold) {
     threads.emplace_back([this, i] {
       for (uint64_t e = 6 + i; e <= kLast; e += 2) {
         transport(1)->SetMapEpoch(e);
-        if (e % 64 == 0) Send(1, 2, {Append(10000)});
+        if (e % 64 == 0 && e < kLast / 2) Send(1, 2, {Append(10000)});
       }
     });
   }
@@ -275,6 +275,26 @@ TEST_F(RpcPeersTest, WhoHasLeftIsToldAndThenLetGo) {
   Await(2, [&] { return StateOf(2, 3).connected; });
   EXPECT_EQ(handler(2).AwaitEpochs(1)[0], std::pair(NodeId(3), newer->epoch));
   EXPECT_FALSE(StateOf(2, 1).connected);
+}
+
+TEST_F(RpcPeersTest, ANodeMayTakeThePlaceAndTheAddressOfAnother) {
+  MakePorts(2);
+  Start(1);
+  Start(2);
+  AwaitConnected(1, 2);
+  Stop(2);
+  NewerMap([](kv::ClusterMap* map) {
+    map->nodes.push_back(map->nodes[1]);
+    map->nodes[1].state = kv::NodeState::kLeft;
+    map->nodes[2].id = NodeId(3);
+  });
+  Start(3);
+  nodes_[1].server->SetPeers(map_);
+  Await(1, [&] { return Knows(1, 3) && StateOf(1, 3).connected; });
+  // Metrics go by the address.
+  EXPECT_FALSE(Knows(1, 2));
+  Send(3, 1, {Beat(9)});
+  EXPECT_EQ(RoundOf(handler(1).TakeMessages(1)[0].second), 9u);
 }
 
 // Speaks to node 2 as one wishes.

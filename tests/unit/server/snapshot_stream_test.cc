@@ -58,14 +58,22 @@ class Gate {
 // Chunks are a number and so many bytes; chunk i follows the key "k<i>".
 class FakeProvider : public SnapshotProvider {
  public:
-  // Set before the start.
-  uint64_t chunks = 20;
-  size_t chunk_bytes = 100'000;
-  uint64_t fail_at = ~uint64_t{0};
-  absl::Status failure;
-  absl::Status refusal;
-  // Asks before each chunk, in the stream's thread.
-  std::function<void(uint64_t chunk)> before;
+  struct Plan {
+    uint64_t chunks = 20;
+    size_t chunk_bytes = 100'000;
+    // OK: none.
+    absl::StatusCode refusal = absl::StatusCode::kOk;
+    uint64_t fail_at = ~uint64_t{0};
+    absl::StatusCode failure = absl::StatusCode::kOk;
+    std::string message;
+    // Called before each chunk, in the stream's thread.
+    std::function<void(uint64_t chunk)> before;
+  };
+  // For those that are opened from now on.
+  void Set(Plan next) {
+    const std::lock_guard lock(mutex);
+    plan = std::move(next);
+  }
 
   static std::string Chunk(uint64_t number, size_t bytes) {
     std::string chunk = absl::StrCat("chunk ", number, ":");
@@ -76,31 +84,39 @@ class FakeProvider : public SnapshotProvider {
 
   absl::StatusOr<std::unique_ptr<SnapshotCursor>> OpenSnapshot(
       NodeId to, const SnapshotRequest& request) override {
+    Plan current;
     {
       const std::lock_guard lock(mutex);
       requests.push_back({to, request});
+      current = plan;
     }
     opened.Add();
-    if (!refusal.ok()) return refusal;
-    return std::make_unique<Cursor>(this, request.next_chunk);
+    if (current.refusal != absl::StatusCode::kOk) {
+      return absl::Status(current.refusal, current.message);
+    }
+    return std::make_unique<Cursor>(this, std::move(current),
+                                    request.next_chunk);
   }
 
-  std::mutex mutex;
+  std::mutex mutex;  // guards these two
+  Plan plan;
   std::vector<std::pair<NodeId, SnapshotRequest>> requests;
   Gate opened, closed, made, sent_bytes;
 
  private:
   class Cursor : public SnapshotCursor {
    public:
-    Cursor(FakeProvider* provider, uint64_t next)
-        : provider_(provider), next_(next) {}
+    Cursor(FakeProvider* provider, Plan plan, uint64_t next)
+        : provider_(provider), plan_(std::move(plan)), next_(next) {}
     ~Cursor() override { provider_->closed.Add(); }
     const SnapshotInfo& info() const override { return info_; }
     absl::StatusOr<bool> Next(std::string* chunk) override {
-      if (next_ == provider_->fail_at) return provider_->failure;
-      if (next_ >= provider_->chunks) return false;
-      if (provider_->before) provider_->before(next_);
-      *chunk = Chunk(next_++, provider_->chunk_bytes);
+      if (next_ == plan_.fail_at) {
+        return absl::Status(plan_.failure, plan_.message);
+      }
+      if (next_ >= plan_.chunks) return false;
+      if (plan_.before) plan_.before(next_);
+      *chunk = Chunk(next_++, plan_.chunk_bytes);
       provider_->made.Add();
       return true;
     }
@@ -110,6 +126,7 @@ class FakeProvider : public SnapshotProvider {
 
    private:
     FakeProvider* const provider_;
+    const Plan plan_;
     const SnapshotInfo info_ = SampleInfo();
     uint64_t next_;
   };
@@ -200,6 +217,7 @@ class SnapshotStreamTest : public ::testing::Test {
   }
   void FetchInto(const std::shared_ptr<FakeSink>& sink,
                  uint64_t next_chunk = 0) {
+    provider_.Set(plan_);
     SnapshotRequest request;
     request.group = raft::GroupId(4);
     request.next_chunk = next_chunk;
@@ -210,16 +228,18 @@ class SnapshotStreamTest : public ::testing::Test {
     fetcher_->Fetch(NodeId(1), request, sink);
   }
   void ExpectChunks(const FakeSink& sink, uint64_t from = 0) {
-    ASSERT_EQ(sink.chunks.size(), provider_.chunks - from);
-    for (uint64_t i = from; i < provider_.chunks; ++i) {
+    ASSERT_EQ(sink.chunks.size(), plan_.chunks - from);
+    for (uint64_t i = from; i < plan_.chunks; ++i) {
       ASSERT_TRUE(sink.chunks[i - from] ==
-                  FakeProvider::Chunk(i, provider_.chunk_bytes))
+                  FakeProvider::Chunk(i, plan_.chunk_bytes))
           << i;
     }
   }
 
   FakeHandler handler_;
   FakeProvider provider_;
+  Gate go_;                  // lives as long as the threads that wait for it
+  FakeProvider::Plan plan_;  // what the next Fetch() finds
   std::string address_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<GrpcSnapshotFetcher> fetcher_;
@@ -245,14 +265,14 @@ TEST_F(SnapshotStreamTest, AllOfItArrives) {
 }
 
 TEST_F(SnapshotStreamTest, NoChunksAndTheLargestOnes) {
-  provider_.chunks = 0;
+  plan_.chunks = 0;
   StartServer();
   const auto none = Fetch();
   EXPECT_EQ(none->AwaitEnd(), absl::OkStatus());
   EXPECT_TRUE(none->has_info);
   StopServer();
-  provider_.chunks = 3;
-  provider_.chunk_bytes = (8 << 20) + 5000;
+  plan_.chunks = 3;
+  plan_.chunk_bytes = (8 << 20) + 5000;
   StartServer();
   const auto large = Fetch();
   EXPECT_EQ(large->AwaitEnd(), absl::OkStatus());
@@ -273,22 +293,22 @@ TEST_F(SnapshotStreamTest, GoesOnWhereItIsTold) {
 
 TEST_F(SnapshotStreamTest, ErrorsOfTheSenderKeepTheirCode) {
   StartServer();
-  for (const absl::Status& error :
-       {absl::NotFoundError("no such group"), absl::UnavailableError("not now"),
-        absl::DataLossError("bits"), absl::FailedPreconditionError("other"),
-        absl::OutOfRangeError("chunk")}) {
-    provider_.refusal = error;
+  plan_.message = "the reason";
+  using Code = absl::StatusCode;
+  for (Code code : {Code::kNotFound, Code::kUnavailable, Code::kDataLoss,
+                    Code::kFailedPrecondition, Code::kOutOfRange}) {
+    plan_.refusal = code;
     auto sink = Fetch();
-    EXPECT_EQ(sink->AwaitEnd().code(), error.code());
-    EXPECT_THAT(std::string(sink->status.message()),
-                HasSubstr(std::string(error.message())));
+    EXPECT_EQ(sink->AwaitEnd().code(), code);
+    EXPECT_THAT(std::string(sink->status.message()), HasSubstr("the reason"));
     EXPECT_FALSE(sink->has_info);
   }
-  provider_.refusal = absl::OkStatus();
-  provider_.fail_at = 5;
-  provider_.failure = absl::DataLossError(std::string(100'000, 'x'));
+  plan_.refusal = Code::kOk;
+  plan_.fail_at = 5;
+  plan_.failure = Code::kDataLoss;
+  plan_.message = std::string(100'000, 'x');
   auto sink = Fetch();
-  EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(sink->AwaitEnd().code(), Code::kDataLoss);
   EXPECT_EQ(sink->chunks.size(), 5u);
   EXPECT_EQ(server_->Snapshots().failed, 6u);
 }
@@ -300,7 +320,7 @@ TEST_F(SnapshotStreamTest, TheSinksErrorEndsTheCall) {
   FetchInto(sink);
   EXPECT_EQ(sink->AwaitEnd(), sink->info_answer);
   EXPECT_TRUE(sink->chunks.empty());
-  provider_.chunks = 1'000'000;
+  plan_.chunks = 1'000'000;
   sink = std::make_shared<FakeSink>();
   sink->on_chunk = [](uint64_t n) {
     return n < 3 ? absl::OkStatus() : absl::DataLossError("damaged");
@@ -313,9 +333,8 @@ TEST_F(SnapshotStreamTest, TheSinksErrorEndsTheCall) {
 }
 
 TEST_F(SnapshotStreamTest, ASenderThatGoesDownIsNoticedAndGoneOnWith) {
-  Gate go;
-  provider_.before = [&go](uint64_t chunk) {
-    if (chunk == 10) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 10) go_.Await(1);
   };
   StartServer();
   auto sink = Fetch();
@@ -323,7 +342,7 @@ TEST_F(SnapshotStreamTest, ASenderThatGoesDownIsNoticedAndGoneOnWith) {
   sink->arrived.Await(10);
   std::thread stop([this] { StopServer(); });
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
-  go.Add();
+  go_.Add();
   stop.join();
   auto refused = Fetch();
   EXPECT_EQ(refused->AwaitEnd().code(), absl::StatusCode::kUnavailable);
@@ -334,13 +353,12 @@ TEST_F(SnapshotStreamTest, ASenderThatGoesDownIsNoticedAndGoneOnWith) {
 }
 
 TEST_F(SnapshotStreamTest, ASlowReceiverHoldsTheSenderBack) {
-  provider_.chunks = 1000;
-  provider_.chunk_bytes = 1 << 20;
+  plan_.chunks = 100;
+  plan_.chunk_bytes = 1 << 20;
   StartServer();
-  Gate go;
   auto sink = std::make_shared<FakeSink>();
-  sink->on_chunk = [&go](uint64_t n) {
-    if (n == 0) go.Await(1);
+  sink->on_chunk = [this](uint64_t n) {
+    if (n == 0) go_.Await(1);
     return absl::OkStatus();
   };
   FetchInto(sink);
@@ -352,43 +370,48 @@ TEST_F(SnapshotStreamTest, ASlowReceiverHoldsTheSenderBack) {
   }
   // Those that the two ends hold, and the window of the connection.
   EXPECT_LE(provider_.made.count(), 24);
-  go.Add();
+  go_.Add();
   EXPECT_EQ(sink->AwaitEnd(), absl::OkStatus());
   ExpectChunks(*sink);
 }
 
 TEST_F(SnapshotStreamTest, AReceiverThatTakesNothingIsGivenUp) {
-  provider_.chunks = 1000;
-  provider_.chunk_bytes = 1 << 20;
+  plan_.chunks = 1000;
+  plan_.chunk_bytes = 1 << 20;
   RpcServerOptions options = TestOptions();
   options.snapshots.max_stall = absl::Milliseconds(50);
   StartServer(options);
-  Gate go;
   auto sink = std::make_shared<FakeSink>();
-  sink->on_chunk = [&go](uint64_t) {
-    go.Await(1);
+  sink->on_chunk = [this](uint64_t) {
+    go_.Await(1);
     return absl::OkStatus();
   };
   FetchInto(sink);
   provider_.closed.Await(1);
-  go.Add();
+  go_.Add();
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_LT(sink->chunks.size(), 1000u);
 }
 
 TEST_F(SnapshotStreamTest, ASilentSenderIsGivenUp) {
-  Gate go;
-  provider_.before = [&go](uint64_t chunk) {
-    if (chunk == 2) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 2) go_.Await(1);
   };
   StartServer();
   GrpcSnapshotFetcher::Options options = FetcherOptions();
   options.max_silence = absl::Milliseconds(50);
   Connect(options);
+  // The fetcher's threads sleep after that.
+  go_.Add();
+  EXPECT_EQ(Fetch()->AwaitEnd(), absl::OkStatus());
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 2) go_.Await(2);
+  };
+  handler_.AwaitTicks(20);
   auto sink = Fetch();
   EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(sink->status.message()), HasSubstr("nothing"));
-  go.Add();
+  go_.Add();
 }
 
 TEST_F(SnapshotStreamTest, StrangersAreRefused) {
@@ -430,6 +453,16 @@ TEST_F(SnapshotStreamTest, StrangersAreRefused) {
   EXPECT_EQ(server_->Refusals()[1], 1u);
 }
 
+TEST_F(SnapshotStreamTest, WhoHasLeftGetsNothing) {
+  kv::ClusterMap map = MakeMap({1, 2});
+  map.nodes[1].state = kv::NodeState::kLeft;
+  handler_.SetMap(std::make_shared<const kv::ClusterMap>(map));
+  StartServer();
+  auto sink = Fetch();
+  EXPECT_EQ(sink->AwaitEnd().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(provider_.opened.count(), 0);
+}
+
 TEST_F(SnapshotStreamTest, RequestsThatMakeNoSenseAreRefused) {
   StartServer();
   const auto stub = wire::Raft::NewStub(ChannelTo(server_->port()));
@@ -458,9 +491,8 @@ TEST_F(SnapshotStreamTest, RequestsThatMakeNoSenseAreRefused) {
 }
 
 TEST_F(SnapshotStreamTest, SoManyAtOnceAndNoMore) {
-  Gate go;
-  provider_.before = [&go](uint64_t chunk) {
-    if (chunk == 2) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 2) go_.Await(1);
   };
   StartServer();
   // Each fetcher runs kMaxFetches, the rest waits in it.
@@ -481,7 +513,7 @@ TEST_F(SnapshotStreamTest, SoManyAtOnceAndNoMore) {
   auto refused = Fetch();
   EXPECT_EQ(refused->AwaitEnd().code(), absl::StatusCode::kUnavailable);
   EXPECT_FALSE(refused->has_info);
-  go.Add();
+  go_.Add();
   for (const auto& sink : sinks) {
     EXPECT_EQ(sink->AwaitEnd(), absl::OkStatus());
     ExpectChunks(*sink);
@@ -489,9 +521,8 @@ TEST_F(SnapshotStreamTest, SoManyAtOnceAndNoMore) {
 }
 
 TEST_F(SnapshotStreamTest, CancelWhileReadingAndWhileWaiting) {
-  Gate go;
-  provider_.before = [&go](uint64_t chunk) {
-    if (chunk == 3) go.Await(1);
+  plan_.before = [this](uint64_t chunk) {
+    if (chunk == 3) go_.Await(1);
   };
   StartServer();
   std::vector<std::shared_ptr<FakeSink>> sinks;
@@ -505,7 +536,7 @@ TEST_F(SnapshotStreamTest, CancelWhileReadingAndWhileWaiting) {
   fetcher_->Cancel(sinks[0].get());
   EXPECT_EQ(sinks[0]->AwaitEnd().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(sinks[0]->chunks.size(), 3u);
-  go.Add();
+  go_.Add();
   for (int i = 1; i <= kMaxFetches; ++i) {
     EXPECT_EQ(sinks[i]->AwaitEnd(), absl::OkStatus());
     ExpectChunks(*sinks[i]);
@@ -515,7 +546,7 @@ TEST_F(SnapshotStreamTest, CancelWhileReadingAndWhileWaiting) {
 }
 
 TEST_F(SnapshotStreamTest, TheFetchersEndEndsAll) {
-  provider_.chunks = 1'000'000;
+  plan_.chunks = 1'000'000;
   StartServer();
   std::vector<std::shared_ptr<FakeSink>> sinks;
   for (int i = 0; i < kMaxFetches + 2; ++i) sinks.push_back(Fetch());
@@ -529,7 +560,7 @@ TEST_F(SnapshotStreamTest, TheFetchersEndEndsAll) {
 }
 
 TEST_F(SnapshotStreamTest, TheServersEndUnderLoad) {
-  provider_.chunks = 1'000'000;
+  plan_.chunks = 1'000'000;
   for (int round = 0; round < 3; ++round) {
     // In the last round the streams wait for the rate, for hours.
     RpcServerOptions options = TestOptions();
@@ -563,8 +594,8 @@ TEST_F(SnapshotStreamTest, WithoutAProviderOrAnAddressItIsUnavailable) {
 }
 
 TEST_F(SnapshotStreamTest, TheRateHolds) {
-  provider_.chunks = 10;
-  provider_.chunk_bytes = 100'000;
+  plan_.chunks = 10;
+  plan_.chunk_bytes = 100'000;
   RpcServerOptions options = TestOptions();
   options.snapshots.bytes_per_second = 4'000'000;
   StartServer(options);
@@ -618,13 +649,25 @@ TEST(SnapshotCodecTest, RoundTripsAndRefusals) {
 // A sender that does not keep to the protocol.
 class RudeSender : public wire::Raft::Service {
  public:
-  std::vector<wire::SnapshotPart> parts;
+  void Set(std::vector<wire::SnapshotPart> parts) {
+    const std::lock_guard lock(mutex_);
+    parts_ = std::move(parts);
+  }
   grpc::Status FetchSnapshot(
       grpc::ServerContext*, const wire::FetchSnapshotRequest*,
       grpc::ServerWriter<wire::SnapshotPart>* writer) override {
+    std::vector<wire::SnapshotPart> parts;
+    {
+      const std::lock_guard lock(mutex_);
+      parts = parts_;
+    }
     for (const wire::SnapshotPart& part : parts) writer->Write(part);
     return grpc::Status::OK;
   }
+
+ private:
+  std::mutex mutex_;  // guards parts_
+  std::vector<wire::SnapshotPart> parts_;
 };
 
 TEST_F(SnapshotStreamTest, WhatIsNoSnapshotIsDataLoss) {
@@ -644,7 +687,7 @@ TEST_F(SnapshotStreamTest, WhatIsNoSnapshotIsDataLoss) {
   address_ = absl::StrCat("127.0.0.1:", port);
   Connect();
   auto end_of = [&](std::vector<wire::SnapshotPart> parts) {
-    rude.parts = std::move(parts);
+    rude.Set(std::move(parts));
     auto sink = Fetch();
     return sink->AwaitEnd().code();
   };
