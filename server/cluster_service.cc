@@ -77,6 +77,16 @@ void EncodeReplica(const ReplicaStats& stats, v1::ReplicaStatus* out) {
     p->set_active(peer.recently_active);
     p->set_learner(peer.learner);
   }
+  if (stats.keeper.state != KeeperState::kSettled) {
+    out->set_membership(stats.keeper.Describe());
+  }
+  for (raft::NodeId learner : stats.core.configuration.learners) {
+    out->add_learners(learner.value());
+  }
+  for (raft::NodeId voter : stats.core.configuration.outgoing) {
+    out->add_outgoing(voter.value());
+  }
+  out->set_changing(stats.core.changing);
   out->set_sessions(stats.sessions);
 }
 

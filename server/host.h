@@ -25,7 +25,11 @@
 #include "kv/engine.h"
 #include "kv/state_machine.h"
 #include "raft/options.h"
+#include "server/background.h"
 #include "server/clock.h"
+#include "server/directory_client.h"
+#include "server/disk_monitor.h"
+#include "server/group_keeper.h"
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
@@ -47,6 +51,7 @@ struct HostOptions {
   uint32_t max_value_bytes = kv::kMaxValueBytes;
   // Keys of letters, digits and - _ . / only.
   bool portable_keys = false;
+  KeeperOptions keeper;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
 };
@@ -58,13 +63,19 @@ struct HostParts {
   Transport* transport = nullptr;
   Clock* clock = nullptr;
   MapHolder* maps = nullptr;
+  Background* background = nullptr;
+  DiskMonitor* disk = nullptr;  // may be null: there is always room
+  // On the file system of the store, for files under way.
+  std::string install_dir;
   raft::Random* random = nullptr;
   // Called when a replica cannot go on (its store failed): the node must
   // stop. Any thread.
   std::function<void(const absl::Status&)> on_failure;
 };
 
-// One replica as it is found on disk.
+// One replica as it is found on disk, or a vacant one. Of a group that the map
+// does not give to this node only the hard state counts: should it get a place
+// in the group again, it goes on with the vote that it has given.
 struct HostedReplica {
   raft::GroupId group;
   std::unique_ptr<kv::StateMachine> machine;
@@ -104,6 +115,10 @@ class Host : public RequestHandler {
   // Answers everything that waits (kUnknown for writes under way,
   // kUnavailable for reads) and refuses all input from then on.
   void Stop();
+
+  // Changes the directory, if this node leads it; see DirectoryAnswer.
+  void ProposeDirectoryChange(const kv::DirectoryChange& change,
+                              DirectoryDone done);
 
   std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.

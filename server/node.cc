@@ -77,6 +77,12 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   options.max_key_bytes = settings.max_key_bytes;
   options.max_value_bytes = settings.max_value_bytes;
   options.portable_keys = settings.portable_keys;
+  auto ticks = [&](uint64_t seconds) {
+    return seconds * 1000 / settings.tick_ms;
+  };
+  options.keeper.replace_after_ticks = ticks(settings.replace_after_s);
+  options.keeper.candidate_timeout_ticks = ticks(settings.candidate_timeout_s);
+  options.keeper.round_ticks = settings.election_timeout_ticks;
   options.max_pending_proposals =
       static_cast<uint32_t>(settings.max_pending_proposals);
   return options;
@@ -136,6 +142,8 @@ class NodeImpl : public Node {
   std::unique_ptr<wal::Wal> wal_;
   std::unique_ptr<wal::WalThread> wal_thread_;
   std::unique_ptr<RpcServer> rpc_;
+  std::unique_ptr<BackgroundThread> background_;
+  std::unique_ptr<DiskMonitor> disk_;
   std::unique_ptr<Host> host_;
   std::unique_ptr<MetricsServer> metrics_;
 
@@ -242,6 +250,13 @@ absl::Status NodeImpl::StartHost() {
   parts.transport = rpc_->transport();
   parts.clock = Clock::Real();
   parts.maps = &maps_;
+  background_ = std::make_unique<BackgroundThread>();
+  parts.background = background_.get();
+  disk_ = std::make_unique<DiskMonitor>(
+      DiskMonitor::OfDirectory(directory_->db_path()),
+      settings_.disk_reserve_bytes);
+  parts.disk = disk_.get();
+  parts.install_dir = directory_->install_path();
   parts.random = &random_;
   parts.on_failure = [](const absl::Status& status) { DieOf(status); };
   auto host = Host::Create(MakeHostOptions(settings_, self_->id), parts,
@@ -304,6 +319,7 @@ ExitCode NodeImpl::WaitUntilStopped() {
   host_->Stop();
   LogInfo("requests drained");
   metrics_.reset();
+  background_->Stop();
   wal_thread_.reset();
   absl::Status status = engine_->Flush();
   if (!status.ok()) {
@@ -344,8 +360,10 @@ void NodeImpl::HandOver() {
 void NodeImpl::Release() {
   metrics_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::Now());
+  if (background_ != nullptr) background_->Stop();
   wal_thread_.reset();
   host_.reset();
+  background_.reset();
   rpc_.reset();
   wal_.reset();
   engine_.reset();

@@ -15,6 +15,10 @@ kv::Op CommandOp(OpKind kind) {
       return kv::Op::kCompareAndSwap;
     case OpKind::kOpenSession:
       return kv::Op::kOpenSession;
+    case OpKind::kDirectory:
+      return kv::Op::kDirectory;
+    case OpKind::kAudit:
+      return kv::Op::kAudit;
     case OpKind::kPut:
     case OpKind::kGet:
     case OpKind::kGetStale:
@@ -62,7 +66,7 @@ Reply ReplyOf(kv::ApplyResult result, OpKind kind) {
       reply.message = "the sequence is below the session's floor";
       break;
     case kv::ApplyCode::kRefused:
-      reply.code = ReplyCode::kInvalidArgument;
+      reply.code = ReplyCode::kRefused;
       reply.message = std::exchange(reply.value, "");
       break;
     case kv::ApplyCode::kSessionWindow:
@@ -93,8 +97,10 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
       group_(hosted.group),
       maps_(maps),
       clock_(clock),
-      machine_(std::move(hosted.machine)) {
+      machine_(std::move(hosted.machine)),
+      keeper_(options.keeper) {
   versions_.Observe(machine_->last_version());
+  if (machine_->directory() != nullptr) TellDirectory();
 }
 
 absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
@@ -121,7 +127,7 @@ void Replica::Request(Operation operation, Turn& turn) {
   switch (operation.kind) {
     case OpKind::kGetStale: {
       ReadyReads ready;
-      ready.machine = machine_.get();
+      ready.machine = machine_;
       ready.reads.push_back(std::move(operation));
       turn.reads.push_back(std::move(ready));
       return;
@@ -166,9 +172,25 @@ void Replica::Transfer(raft::NodeId target, TransferDone done) {
   transfer_ticks_ = 0;
 }
 
+void Replica::HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits) {
+  if (core_->transferring()) return;
+  const raft::CoreStatus status = core_->Status();
+  const raft::PeerProgress* best = nullptr;
+  for (const raft::PeerProgress& peer : status.peers) {
+    if (peer.learner || !peer.recently_active || !suits(peer.id)) continue;
+    if (best == nullptr || peer.match > best->match) best = &peer;
+  }
+  if (best != nullptr) core_->TransferLeadership(best->id).IgnoreError();
+}
+
 void Replica::Tick() {
   core_->Tick();
   if (transfer_done_) ++transfer_ticks_;
+}
+
+void Replica::Retire(Turn& turn) {
+  AbandonAll(turn);
+  retired_ = true;
 }
 
 void Replica::AbandonAll(Turn& turn) {
@@ -337,8 +359,15 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
       AnswerApplied(entries[i], std::move(results[i]), turn);
     }
     core_->Applied(entries.back().index);
+    TellDirectory();
   }
   return absl::OkStatus();
+}
+
+void Replica::TellDirectory() {
+  if (machine_->directory() == directory_) return;
+  directory_ = machine_->directory();
+  maps_->Offer(directory_);
 }
 
 void Replica::AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
@@ -369,7 +398,7 @@ void Replica::ReleaseReads(Turn& turn) {
   const raft::Index applied = core_->applied();
   while (!confirmed_.empty() && confirmed_.front().first <= applied) {
     turn.reads.push_back(
-        ReadyReads{machine_.get(), std::move(confirmed_.front().second)});
+        ReadyReads{machine_, std::move(confirmed_.front().second)});
     confirmed_.pop_front();
   }
 }
@@ -451,6 +480,7 @@ ReplicaStats Replica::Stats() const {
   }
   stats.elections_started = elections_started_;
   stats.elections_won = elections_won_;
+  if (core_->IsLeader()) stats.keeper = keeper_.status();
   return stats;
 }
 

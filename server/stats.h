@@ -10,6 +10,7 @@
 
 #include "raft/core.h"
 #include "raft/types.h"
+#include "server/group_keeper.h"
 #include "server/operation.h"
 
 namespace kv739::server {
@@ -49,6 +50,7 @@ struct ReplicaStats {
   uint64_t pending_reads = 0;
   uint64_t elections_started = 0;
   uint64_t elections_won = 0;
+  KeeperStatus keeper;  // of a leader
 };
 
 struct HostStats {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 
@@ -64,7 +65,7 @@ bool Eventually(const std::function<bool()>& holds, absl::Duration timeout) {
 Cluster::Cluster(ClusterOptions options)
     : options_(std::move(options)),
       config_(dir_.path() + "/cluster.conf"),
-      processes_(options_.servers) {
+      processes_(options_.servers + options_.extra) {
   WriteFile(settings_path(), options_.settings);
 }
 
@@ -101,8 +102,10 @@ std::vector<std::string> Cluster::ServerArguments(int i) const {
   return arguments;
 }
 
-absl::Status Cluster::Launch(int i) {
-  auto process = Process::Start({.arguments = ServerArguments(i),
+absl::Status Cluster::LaunchWith(int i, std::vector<std::string> more) {
+  std::vector<std::string> arguments = ServerArguments(i);
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  auto process = Process::Start({.arguments = std::move(arguments),
                                  .output = log_path(i),
                                  .error = log_path(i)});
   if (!process.ok()) return process.status();
@@ -111,12 +114,14 @@ absl::Status Cluster::Launch(int i) {
 }
 
 absl::Status Cluster::StartOnce() {
-  ports_ = std::make_unique<Ports>(3 * size());
+  ports_ = std::make_unique<Ports>(3 * total());
   channels_.clear();
   std::string lines;
-  for (int i = 0; i < size(); ++i) {
-    absl::StrAppend(&lines, address(i), " metrics=", metrics_port(i),
-                    " http=", http_port(i), "\n");
+  for (int i = 0; i < total(); ++i) {
+    if (i < size()) {
+      absl::StrAppend(&lines, address(i), " metrics=", metrics_port(i),
+                      " http=", http_port(i), "\n");
+    }
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
     // Despite its name, how long an attempt to connect may take.
@@ -129,7 +134,7 @@ absl::Status Cluster::StartOnce() {
   }
   WriteFile(config_, lines);
   for (int i = 0; i < size(); ++i) {
-    absl::Status started = Launch(i);
+    absl::Status started = LaunchWith(i, {});
     if (!started.ok()) return started;
   }
   absl::Status map = LoadMap();
@@ -180,19 +185,98 @@ absl::Status Cluster::LoadMap() {
   if (!loaded || ended) {
     return absl::UnavailableError(absl::StrCat("no cluster map: ", last));
   }
+  TakeGroups(map);
+  return absl::OkStatus();
+}
+
+void Cluster::TakeGroups(const v1::GetMapResponse& map) {
   groups_.clear();
   std::map<uint64_t, int> positions;
   for (const v1::Node& node : map.nodes()) {
-    for (int i = 0; i < size(); ++i) {
+    if (node.state() == v1::LEFT) continue;
+    for (int i = 0; i < total(); ++i) {
       if (node.address() == address(i)) positions[node.id()] = i;
     }
   }
   for (const v1::Group& group : map.groups()) {
     for (uint64_t member : group.members()) {
-      groups_[group.id()].push_back(positions.at(member));
+      const auto known = positions.find(member);
+      if (known != positions.end()) {
+        groups_[group.id()].push_back(known->second);
+      }
     }
   }
-  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::GetMapResponse> Cluster::NewestMap() {
+  absl::StatusOr<v1::GetMapResponse> newest =
+      absl::UnavailableError("no server has answered");
+  for (int i = 0; i < total(); ++i) {
+    if (!running(i)) continue;
+    grpc::ClientContext context;
+    Prepare(context);
+    v1::GetMapResponse map;
+    if (!ClusterStub(i)->GetMap(&context, {}, &map).ok()) continue;
+    if (!newest.ok() || map.epoch() > newest->epoch()) newest = std::move(map);
+  }
+  return newest;
+}
+
+uint64_t Cluster::NodeId(int i) {
+  auto map = NewestMap();
+  if (!map.ok()) return 0;
+  for (const v1::Node& node : map->nodes()) {
+    if (node.address() == address(i) && node.state() != v1::LEFT) {
+      return node.id();
+    }
+  }
+  return 0;
+}
+
+absl::Status Cluster::WaitForMembers(uint64_t group, std::vector<int> members,
+                                     absl::Duration timeout) {
+  std::sort(members.begin(), members.end());
+  std::string last;
+  const bool settled = Eventually(
+      [&] {
+        auto map = NewestMap();
+        if (!map.ok()) {
+          last = std::string(map.status().message());
+          return false;
+        }
+        TakeGroups(*map);
+        std::vector<int> found = groups_[group];
+        std::sort(found.begin(), found.end());
+        last = absl::StrCat("the map of epoch ", map->epoch(), " has ",
+                            absl::StrJoin(found, ","));
+        if (found != members) return false;
+        for (const v1::Group& entry : map->groups()) {
+          if (entry.id() != group) continue;
+          if (entry.target_size() != entry.members_size()) return false;
+        }
+        for (int i : members) {
+          auto replica = Replica(i, group);
+          if (!replica) {
+            // One that is down may be a member.
+            if (!running(i)) continue;
+            absl::StrAppend(&last, "; server ", i, " has no replica");
+            return false;
+          }
+          if (replica->voters_size() != static_cast<int>(members.size()) ||
+              replica->changing() || replica->learners_size() > 0) {
+            absl::StrAppend(&last, "; server ", i, " has ",
+                            replica->voters_size(), " voters, ",
+                            replica->learners_size(), " learners");
+            return false;
+          }
+        }
+        return true;
+      },
+      timeout);
+  if (settled) return absl::OkStatus();
+  return absl::DeadlineExceededError(
+      absl::StrCat("group ", group, " was to have ",
+                   absl::StrJoin(members, ","), ": ", last));
 }
 
 bool Cluster::running(int i) {
@@ -206,7 +290,7 @@ void Cluster::KillHardAll() {
   for (auto& process : processes_) {
     if (process != nullptr) process->Signal(SIGKILL);
   }
-  for (int i = 0; i < size(); ++i) WaitExit(i);
+  for (int i = 0; i < total(); ++i) WaitExit(i);
 }
 void Cluster::Signal(int i, int signal) { processes_.at(i)->Signal(signal); }
 void Cluster::Terminate(int i) { Signal(i, SIGTERM); }
@@ -218,7 +302,13 @@ absl::Status Cluster::Restart(int i) {
     return absl::FailedPreconditionError(
         absl::StrCat("server ", i, " still runs"));
   }
-  return Launch(i);
+  return LaunchWith(i, {});
+}
+
+absl::Status Cluster::StartNew(int i) {
+  return LaunchWith(i,
+                    {"--join", "--metrics-port", absl::StrCat(metrics_port(i)),
+                     "--http-port", absl::StrCat(http_port(i))});
 }
 
 std::optional<int> Cluster::WaitExit(int i, absl::Duration timeout) {
@@ -309,6 +399,124 @@ absl::Status Cluster::WaitForEqualReplicas(uint64_t group,
       absl::StrCat("replicas have applied", last));
 }
 
+namespace {
+// Asks server after server until one does it; a refusal is final.
+template <typename Call>
+absl::Status AskLeader(Cluster& cluster, Call call) {
+  absl::Status last = absl::UnavailableError("no server runs");
+  Eventually([&] {
+    for (int i = 0; i < cluster.total(); ++i) {
+      if (!cluster.running(i)) continue;
+      grpc::ClientContext context;
+      Prepare(context);
+      bool done = false;
+      const grpc::Status status =
+          call(cluster.AdminStub(i).get(), &context, &done);
+      if (status.ok() && done) {
+        last = absl::OkStatus();
+        return true;
+      }
+      last = absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                          status.error_message());
+      const bool retry =
+          status.ok() ||
+          status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+          status.error_code() == grpc::StatusCode::ABORTED ||
+          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+      if (!retry) return true;
+    }
+    return false;
+  });
+  return last;
+}
+}  // namespace
+
+absl::Status Cluster::RemoveServer(int i) {
+  v1::RemoveServerRequest request;
+  request.set_server(address(i));
+  return AskLeader(*this, [&](v1::Admin::Stub* stub,
+                              grpc::ClientContext* context, bool* done) {
+    v1::RemoveServerResponse response;
+    const grpc::Status status =
+        stub->RemoveServer(context, request, &response);
+    *done = response.epoch() > 0;
+    return status;
+  });
+}
+
+absl::Status Cluster::SetMembers(uint64_t group, std::vector<int> members) {
+  v1::SetMembersRequest request;
+  request.set_group(group);
+  for (int i : members) request.add_servers(address(i));
+  return AskLeader(*this, [&](v1::Admin::Stub* stub,
+                              grpc::ClientContext* context, bool* done) {
+    v1::SetMembersResponse response;
+    const grpc::Status status = stub->SetMembers(context, request, &response);
+    *done = response.epoch() > 0;
+    return status;
+  });
+}
+
+absl::Status Cluster::TransferLeader(uint64_t group, int target) {
+  const int leader = WaitForLeader(group);
+  if (leader < 0) return absl::DeadlineExceededError("no leader");
+  if (leader == target) return absl::OkStatus();
+  grpc::ClientContext context;
+  Prepare(context);
+  v1::TransferLeaderRequest request;
+  request.set_group(group);
+  request.set_target(address(target));
+  v1::TransferLeaderResponse response;
+  const grpc::Status status =
+      AdminStub(leader)->TransferLeader(&context, request, &response);
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      status.error_message());
+}
+
+absl::StatusOr<v1::CheckedGroup> Cluster::Check(uint64_t group) {
+  const int leader = WaitForLeader(group);
+  if (leader < 0) return absl::UnavailableError("no leader");
+  grpc::ClientContext context;
+  Prepare(context);
+  v1::CheckRequest request;
+  request.add_groups(group);
+  v1::CheckResponse response;
+  const grpc::Status status =
+      AdminStub(leader)->Check(&context, request, &response);
+  if (!status.ok()) return absl::UnavailableError(status.error_message());
+  for (const v1::CheckedGroup& checked : response.groups()) {
+    if (checked.group() == group) return checked;
+  }
+  return absl::UnavailableError("the group was not checked");
+}
+
+absl::Status Cluster::WaitForEqualHashes(uint64_t group,
+                                         absl::Duration timeout) {
+  std::string last;
+  const bool equal = Eventually(
+      [&] {
+        auto checked = Check(group);
+        if (!checked.ok()) {
+          last = std::string(checked.status().message());
+          return false;
+        }
+        last.clear();
+        bool same = checked->replicas_size() ==
+                    static_cast<int>(groups_.at(group).size());
+        for (const v1::CheckedReplica& replica : checked->replicas()) {
+          absl::StrAppend(&last, " ", replica.index(), ":", replica.hash(),
+                          replica.finding());
+          same = same && replica.finding().empty() && replica.index() > 0 &&
+                 replica.index() == checked->replicas(0).index() &&
+                 replica.hash() == checked->replicas(0).hash();
+        }
+        return same;
+      },
+      timeout);
+  if (equal) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat("replicas differ:", last));
+}
+
 std::unique_ptr<v1::KeyValue::Stub> Cluster::KeyValueStub(int i) {
   return v1::KeyValue::NewStub(channels_.at(i));
 }
@@ -321,7 +529,7 @@ std::unique_ptr<v1::Admin::Stub> Cluster::AdminStub(int i) {
 
 std::string Cluster::LogTails() const {
   std::string text;
-  for (int i = 0; i < size(); ++i) {
+  for (int i = 0; i < total(); ++i) {
     absl::StrAppend(&text, "---- end of the log of server ", i, " (",
                     ports_ == nullptr ? "not started" : address(i), ")\n",
                     Tail(log_path(i)), "\n");

@@ -65,6 +65,22 @@ class HostCluster::NodeTransport : public server::Transport {
   int self_;
 };
 
+// Runs one job at a time, when asked to.
+class HostCluster::Jobs : public server::Background {
+ public:
+  void Run(Job job) override { jobs_.push_back(std::move(job)); }
+  bool RunOne() {
+    if (jobs_.empty()) return false;
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    job();
+    return true;
+  }
+
+ private:
+  std::deque<Job> jobs_;
+};
+
 // Completes one task at a time, when asked to.
 class HostCluster::NodeLog : public wal::LogWriter {
  public:
@@ -158,6 +174,9 @@ void HostCluster::Start(int index) {
   parts.clock = &clock_;
   node.maps = std::make_unique<server::MapHolder>(map_);
   parts.maps = node.maps.get();
+  node.jobs = std::make_unique<Jobs>();
+  parts.background = node.jobs.get();
+  parts.install_dir = absl::StrCat(node.directory, "/install");
   parts.random = node.random.get();
   parts.on_failure = [](const absl::Status& status) {
     ADD_FAILURE() << "replica failed: " << status;
@@ -186,6 +205,7 @@ void HostCluster::Settle() {
       if (node->host != nullptr && !node->stalled) {
         moved = node->log->CompleteOne() || moved;
       }
+      if (node->host != nullptr) moved = node->jobs->RunOne() || moved;
     }
   }
 }
@@ -247,6 +267,7 @@ server::Reply HostCluster::Call(server::Operation operation) {
 void HostCluster::Crash(int index) {
   Node& node = *nodes_[index];
   node.host.reset();
+  node.jobs.reset();
   node.log.reset();
   node.wal.reset();
   node.engine->Crash();

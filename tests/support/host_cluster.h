@@ -11,6 +11,7 @@
 
 #include "kv/cluster_map.h"
 #include "kv/engine.h"
+#include "server/background.h"
 #include "server/clock.h"
 #include "server/host.h"
 #include "server/map_holder.h"
@@ -82,6 +83,7 @@ class HostCluster {
 
  private:
   class NodeTransport;
+  class Jobs;
   class NodeLog;
   struct Node {
     raft::NodeId id;
@@ -94,6 +96,7 @@ class HostCluster {
     std::unique_ptr<NodeLog> log;
     std::unique_ptr<raft::Random> random;
     std::unique_ptr<server::MapHolder> maps;
+    std::unique_ptr<Jobs> jobs;
     std::unique_ptr<server::Host> host;
   };
   struct Message {
