@@ -2,6 +2,7 @@
 // server, else through a server of the same host, and then watching until it
 // has caught up.
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -16,6 +17,10 @@ namespace kv739::client {
 namespace {
 
 using Verb = kv::SupervisorRequest::Verb;
+
+// A process that serves no more may be flushing still: so long it may take to
+// end before it counts as one that runs.
+constexpr std::chrono::milliseconds kEndingTimeout{15'000};
 
 // Who started it, to ask how it is.
 struct Starter {
@@ -75,6 +80,8 @@ class Start {
   }
   // How it ended, when that is known.
   std::optional<std::string> Ended();
+  // The last launch was refused because there is such a process.
+  bool runs() const { return runs_; }
   // Why it can never catch up.
   const std::string& hopeless() const { return hopeless_; }
 
@@ -95,11 +102,14 @@ class Start {
   // What each group's leader had committed when it was first seen.
   std::map<raft::GroupId, uint64_t> goals_;
   size_t silent_ = 0;  // servers of its groups, in the last look
+  bool runs_ = false;
   std::string hopeless_;
 };
 
 int Start::Launch(const std::string& config_file, std::string* message) {
   bool found = false;
+  runs_ = false;
+  message->clear();
   int code = LaunchHere(&found, message);
   if (!found) code = LaunchThere(&found, message);
   if (found) return code;
@@ -120,6 +130,7 @@ int Start::LaunchHere(bool* found, std::string* message) {
     starter_.socket = socket;
     if (started.ok()) return KV739_OK;
     *message = std::string(started.status().message());
+    runs_ = absl::IsAlreadyExists(started.status());
     return CodeOf(started.status());
   }
   return KV739_OK;
@@ -157,6 +168,7 @@ int Start::LaunchThere(bool* found, std::string* message) {
         continue;
       default:
         *found = true;
+        runs_ = status.error_code() == grpc::StatusCode::ALREADY_EXISTS;
         return Refusal(relay, status, message);
     }
   }
@@ -321,7 +333,13 @@ int Client::Start(const std::string& server, bool is_new, int timeout_ms,
     return KV739_E_REFUSED;
   }
   client::Start start(&servers, file_map_, *address, is_new);
-  if (const int code = start.Launch(options_.config_file, message)) return code;
+  const auto ended_by = std::chrono::steady_clock::now() + kEndingTimeout;
+  while (const int code = start.Launch(options_.config_file, message)) {
+    if (is_new || !start.runs() ||
+        std::chrono::steady_clock::now() >= ended_by || !servers.Pause()) {
+      return code;
+    }
+  }
   std::string waiting = "does not answer yet";
   while (!start.CaughtUp(&waiting)) {
     if (!start.hopeless().empty()) {

@@ -16,7 +16,7 @@ namespace {
 
 constexpr absl::Duration kPerServer = absl::Seconds(1);
 // Each replica reads all that it has.
-constexpr absl::Duration kCheck = absl::Minutes(5);
+constexpr absl::Duration kCheck = absl::Minutes(1);
 
 }  // namespace
 
@@ -55,8 +55,8 @@ int Check(Context& context, std::optional<uint64_t> group) {
   for (const auto& [leader, groups] : led) {
     v1::CheckRequest request;
     request.mutable_groups()->Add(groups.begin(), groups.end());
-    const absl::StatusOr<v1::CheckResponse> response =
-        (*client)->Check(leader, request, end - absl::Now());
+    const absl::StatusOr<v1::CheckResponse> response = (*client)->Check(
+        leader, request, absl::Ceil(end - absl::Now(), absl::Seconds(1)));
     for (const uint64_t id : groups) {
       view.groups.push_back(
           response.ok()

@@ -413,6 +413,7 @@ TEST_F(StartTest, TheSupervisorOfThisHostIsAskedFirst) {
   const std::string path = kv::SupervisorSocketPath(cluster_->map().cluster_id);
   cluster_->Stop(2);
   std::atomic<bool> works{false};
+  std::atomic<int> ending{0};  // answers until its last process has ended
   const FakeSupervisor supervisor(
       path, [&](const kv::SupervisorRequest& request) -> std::string {
         if (request.verb == kv::SupervisorRequest::Verb::kStatus) {
@@ -422,6 +423,7 @@ TEST_F(StartTest, TheSupervisorOfThisHostIsAskedFirst) {
           return "error INVALID_ARGUMENT not on this host";
         }
         if (request.is_new) return "error ALREADY_EXISTS d is not empty";
+        if (ending-- > 0) return "error ALREADY_EXISTS it runs already";
         if (works) cluster_->Start(2);
         return "ok 17";
       });
@@ -430,6 +432,7 @@ TEST_F(StartTest, TheSupervisorOfThisHostIsAskedFirst) {
   EXPECT_EQ(Start(2, 0), KV739_E_REFUSED);
   EXPECT_THAT(kv739_last_error(), HasSubstr("ended with code 3"));
   works = true;
+  ending = 3;
   EXPECT_EQ(Start(2, 0), KV739_OK) << kv739_last_error();
 
   // It has nothing to do with that one; a server of its host has.
