@@ -184,6 +184,15 @@ int Batch(kv739_client* handle, const kv739_slice* keys,
   });
 }
 
+int OnServer(kv739_client* handle, ServerCall call, const char* server,
+             int flag, int timeout_ms) {
+  return Guarded([&] {
+    std::shared_ptr<Client> client;
+    if (const int code = Enter(handle, timeout_ms, true, &client)) return code;
+    return RunOnServer(client.get(), call, server, flag, timeout_ms);
+  });
+}
+
 int ReadOptions(const kv739_options* given, Client::Options* options) {
   if (given == nullptr) return KV739_OK;
   if (given->struct_size < sizeof(kv739_options)) {
@@ -346,18 +355,22 @@ int kv739_client_batch_put(kv739_client* client, const kv739_slice* keys,
   return Batch(client, keys, values, true, count, timeout_ms, codes, results);
 }
 
-int kv739_client_die(kv739_client* handle, const char* server, int clean,
+int kv739_client_die(kv739_client* client, const char* server, int clean,
                      int timeout_ms) {
-  return Guarded([&] {
-    std::shared_ptr<kv739::client::Client> client;
-    if (const int code = Enter(handle, timeout_ms, true, &client)) {
-      return code;
-    }
-    if (server == nullptr) return Fail(KV739_E_INVALID, "the server is NULL");
-    std::string message;
-    const int code = client->Die(server, clean != 0, timeout_ms, &message);
-    return code == KV739_OK ? code : Fail(code, std::move(message));
-  });
+  return OnServer(client, &kv739::client::Client::Die, server, clean,
+                  timeout_ms);
+}
+
+int kv739_client_start(kv739_client* client, const char* server, int is_new,
+                       int timeout_ms) {
+  return OnServer(client, &kv739::client::Client::Start, server, is_new,
+                  timeout_ms);
+}
+
+int kv739_client_leave(kv739_client* client, const char* server, int clean,
+                       int timeout_ms) {
+  return OnServer(client, &kv739::client::Client::Leave, server, clean,
+                  timeout_ms);
 }
 
 }  // extern "C"

@@ -155,6 +155,16 @@ int GuardedClassic(Body&& body) noexcept {
   return code < 0 ? -1 : code;
 }
 
+int OnServer(ServerCall call, const char* server, int flag) {
+  return GuardedClassic([&] {
+    const std::shared_ptr<Client> client = Current();
+    if (client == nullptr) {
+      return Fail(KV739_E_CLOSED, "not initialized; call kv739_init");
+    }
+    return RunOnServer(client.get(), call, server, flag, 0);
+  });
+}
+
 }  // namespace
 }  // namespace kv739::client
 
@@ -221,17 +231,15 @@ int kv739_put_sized(const void* key, size_t key_length, const void* value,
 }
 
 int kv739_die(const char* server, int clean) {
-  return GuardedClassic([&] {
-    const std::shared_ptr<Client> client = Current();
-    if (client == nullptr) {
-      return Fail(KV739_E_CLOSED, "not initialized; call kv739_init");
-    }
-    if (const int code = CheckUse(client.get(), 0, true)) return code;
-    if (server == nullptr) return Fail(KV739_E_INVALID, "the server is NULL");
-    std::string message;
-    const int code = client->Die(server, clean != 0, 0, &message);
-    return code == KV739_OK ? code : Fail(code, std::move(message));
-  });
+  return OnServer(&Client::Die, server, clean);
+}
+
+int kv739_start(const char* server, int is_new) {
+  return OnServer(&Client::Start, server, is_new);
+}
+
+int kv739_leave(const char* server, int clean) {
+  return OnServer(&Client::Leave, server, clean);
 }
 
 }  // extern "C"

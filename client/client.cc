@@ -292,6 +292,7 @@ void Client::Close() {
     closing_ = true;
     WakeIfAsleep();
   }
+  closes_.notify_all();
   thread_.join();
 }
 
@@ -324,6 +325,22 @@ void Client::OnBroken(NodeIndex node, const std::string& why) {
 }
 
 // ---- the map ----
+
+kv::ClusterMap Client::KnownMap() {
+  const std::lock_guard lock(mutex_);
+  return engine_.router().map();
+}
+
+void Client::LearnMap(kv::ClusterMap map) {
+  const std::lock_guard lock(mutex_);
+  engine_.LearnMap(std::move(map));
+}
+
+bool Client::PauseFor(std::chrono::milliseconds time) {
+  std::unique_lock lock(mutex_);
+  return !closes_.wait_for(
+      lock, time, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return closing_; });
+}
 
 void Client::StartMapFetch(NodeIndex node) {
   NodeStream* const stream = StreamOf(node);

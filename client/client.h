@@ -16,6 +16,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -33,6 +35,8 @@ namespace kv739::client {
 
 inline constexpr int kDefaultTimeoutMs = 5000;
 inline constexpr int kMaxTimeoutMs = 24 * 3600 * 1000;
+// Of start and leave, which move data between servers.
+inline constexpr int kDefaultMembershipTimeoutMs = 120'000;
 
 // Where a finished operation is waited for.
 class SyncOperation : public Operation {
@@ -51,6 +55,7 @@ class Client : private StreamOwner {
   struct Options {
     int timeout_ms = kDefaultTimeoutMs;
     size_t max_pending = 65536;
+    std::string config_file;  // for messages
   };
 
   static std::unique_ptr<Client> Make(kv::ClusterMap map,
@@ -68,9 +73,20 @@ class Client : private StreamOwner {
   // Takes the operation, whose deadline is set: KV739_OK, and Finished() is
   // called once; or an error, with outcome.message set, and it is not.
   int Submit(const std::shared_ptr<Operation>& operation);
-  // Stops a server. KV739_OK or an error with `message` set (die.cc).
+  // Stops a server (die.cc), takes one out of the cluster (leave.cc), starts
+  // one (start.cc). KV739_OK or an error with `message` set.
   int Die(const std::string& server, bool clean, int timeout_ms,
           std::string* message);
+  int Leave(const std::string& server, bool clean, int timeout_ms,
+            std::string* message);
+  int Start(const std::string& server, bool is_new, int timeout_ms,
+            std::string* message);
+
+  // The newest map that is known here.
+  kv::ClusterMap KnownMap();
+  void LearnMap(kv::ClusterMap map);
+  // Lets time pass; false, and sooner, when the client is being closed.
+  bool PauseFor(std::chrono::milliseconds time);
 
   // The calling thread is in a Finished() of some client.
   static bool InCallback();
@@ -79,6 +95,7 @@ class Client : private StreamOwner {
   bool Forked() const;
 
   const kv::ClusterMap& file_map() const { return file_map_; }
+  const std::string& config_file() const { return options_.config_file; }
   int timeout_ms() const { return options_.timeout_ms; }
 
  private:
@@ -131,6 +148,7 @@ class Client : private StreamOwner {
   // Finished() of some operations is being called.
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::condition_variable closes_;
   bool waking_ ABSL_GUARDED_BY(mutex_) = false;  // the alarm is set
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;   // the thread is at its end
   // The thread waits without an end: whoever has something for it wakes it.

@@ -3,8 +3,8 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/client.h"
+#include "client/servers.h"
 #include "kv739/v1/admin.grpc.pb.h"
 
 namespace kv739::client {
@@ -41,14 +41,15 @@ bool WaitUntilGone(grpc::Channel* channel, Clock::time_point deadline) {
 int Client::Die(const std::string& server, bool clean, int timeout_ms,
                 std::string* message) {
   const auto address = kv::Address::Parse(server);
-  if (!address.ok() || file_map_.FindNode(*address) == nullptr) {
-    *message = absl::StrCat(
-        "no server \"", server, "\" in the cluster file; it has ",
-        absl::StrJoin(file_map_.nodes, ", ",
-                      [](std::string* out, const kv::NodeInfo& node) {
-                        absl::StrAppend(out, node.address.ToString());
-                      }));
-    return KV739_E_INVALID;
+  // Known from the file, from the map that this client has, or from the newest
+  // one that a server has.
+  bool known = address.ok() && (file_map_.FindNode(*address) != nullptr ||
+                                KnownMap().FindNode(*address) != nullptr);
+  if (!known) {
+    Servers servers(this, timeout_ms == 0 ? options_.timeout_ms : timeout_ms);
+    servers.Refresh();
+    known = address.ok() && servers.map().FindNode(*address) != nullptr;
+    if (!known) return UnknownServer(server, servers.map(), message);
   }
   const std::string name = address->ToString();
   const Clock::time_point deadline =

@@ -152,6 +152,7 @@ void Engine::OnTimer(const OperationPtr& operation) {
                    attempt.sent ? " does not answer" : " cannot be reached");
   if (!attempt.sent) DropAttempt(tag, true);
   router_.Failed(operation->group, node);
+  DoubtMap();
   operation->try_timeout =
       std::min(operation->try_timeout * 2, kLastTryTimeout);
   Send(operation);
@@ -334,6 +335,7 @@ void Engine::OnBroken(NodeIndex node, absl::string_view why, Instant now) {
     DropAttempt(tag, !attempt.sent);
   }
   QueueOf(node).tags.clear();
+  if (!broken.empty()) DoubtMap();
   for (const OperationPtr& operation : again) {
     if (operation->phase == Phase::kTrying) Retry(operation, false);
   }

@@ -44,6 +44,9 @@ inline constexpr Instant kFirstTryTimeout = 1000 * kMillisecond;
 inline constexpr Instant kLastTryTimeout = 8000 * kMillisecond;
 inline constexpr Instant kMapPause = 50 * kMillisecond;
 inline constexpr Instant kMapTimeout = 1000 * kMillisecond;
+// Servers that fail make the map doubtful: so often at most it is asked for
+// without having heard of a newer one.
+inline constexpr Instant kDoubtPause = 500 * kMillisecond;
 // Attempts of one operation whose answers are still awaited.
 inline constexpr size_t kMaxAttempts = 4;
 // Operations of one message.
@@ -116,6 +119,8 @@ class Engine {
   void OnBroken(NodeIndex node, absl::string_view why, Instant now);
   // The fetch of the map ended; nullptr: it failed.
   void OnMap(std::unique_ptr<kv::ClusterMap> map, Instant now);
+  // A map that came another way.
+  void LearnMap(kv::ClusterMap map) { router_.Update(std::move(map)); }
   // Lets time pass. To be called at least every few milliseconds while
   // HasTimers().
   void Tick(Instant now);
@@ -186,7 +191,8 @@ class Engine {
                  const WriteIdentity& identity, Answer answer);
   void OnIdentityRefused(const OperationPtr& operation,
                          const WriteIdentity& identity);
-  void WantMap(uint64_t epoch);
+  void WantMap(uint64_t epoch, std::optional<NodeIndex> knower = {});
+  void DoubtMap();
   void MaybeFetchMap();
 
   const Options options_;
@@ -204,6 +210,10 @@ class Engine {
   bool map_wanted_ = false;
   bool map_under_way_ = false;
   Instant next_map_fetch_ = 0;
+  std::optional<NodeIndex> map_knower_;  // has said that it has a newer one
+  std::optional<NodeIndex> map_asked_;   // last
+  bool map_doubted_ = false;  // until somebody has answered with a map
+  Instant next_doubt_ = 0;
   Effects effects_;
 };
 

@@ -10,7 +10,7 @@ namespace kv739::client {
 void Engine::OnAnswers(NodeIndex node, std::vector<Answer> answers,
                        uint64_t map_epoch, Instant now) {
   now_ = now;
-  if (map_epoch > router_.epoch()) WantMap(map_epoch);
+  if (map_epoch > router_.epoch()) WantMap(map_epoch, node);
   for (Answer& answer : answers) OnAnswer(node, std::move(answer));
 }
 
@@ -138,9 +138,19 @@ void Engine::OnIdentityRefused(const OperationPtr& operation,
   Retry(operation, false);
 }
 
-void Engine::WantMap(uint64_t epoch) {
+void Engine::WantMap(uint64_t epoch, std::optional<NodeIndex> knower) {
   if (epoch <= router_.epoch()) return;
   wanted_epoch_ = std::max(wanted_epoch_, epoch);
+  map_wanted_ = true;
+  if (knower) map_knower_ = knower;
+  MaybeFetchMap();
+}
+
+// The servers of the map may have been replaced while nobody told this client.
+void Engine::DoubtMap() {
+  if (now_ < next_doubt_) return;
+  next_doubt_ = now_ + kDoubtPause;
+  map_doubted_ = true;
   map_wanted_ = true;
   MaybeFetchMap();
 }
@@ -151,18 +161,29 @@ void Engine::MaybeFetchMap() {
   }
   map_under_way_ = true;
   map_wanted_ = false;
-  effects_.fetch_map = router_.NextForMap();
+  if (map_knower_) {
+    map_asked_ = std::exchange(map_knower_, std::nullopt);
+  } else {
+    const std::optional<NodeIndex> last = map_asked_;
+    map_asked_ = router_.NextForMap();
+    if (map_asked_ == last) map_asked_ = router_.NextForMap();
+  }
+  effects_.fetch_map = map_asked_;
 }
 
 void Engine::OnMap(std::unique_ptr<kv::ClusterMap> map, Instant now) {
   now_ = now;
   map_under_way_ = false;
   next_map_fetch_ = now_ + kMapPause;
-  const bool newer = map != nullptr && router_.Update(std::move(*map));
+  const bool got = map != nullptr;
+  // Without anybody who waits there is no hurry to find another server.
+  if (got || pending_ == 0) map_doubted_ = false;
+  if (!got) map_knower_.reset();
+  const bool newer = got && router_.Update(std::move(*map));
   // A failed fetch, or a map older than what some server knows: asked again,
   // elsewhere.
-  if (map == nullptr || (!newer && wanted_epoch_ > router_.epoch() + 1)) {
-    map_wanted_ = wanted_epoch_ > router_.epoch();
+  if (!got || (!newer && wanted_epoch_ > router_.epoch() + 1)) {
+    map_wanted_ = wanted_epoch_ > router_.epoch() || map_doubted_;
   }
 }
 

@@ -51,6 +51,8 @@ const char* kv739_strerror(int code) {
       return "too many operations wait in this client";
     case KV739_E_INTERNAL:
       return "internal error";
+    case KV739_E_REFUSED:
+      return "the servers cannot do this";
     default:
       return "unknown code";
   }

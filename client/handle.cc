@@ -11,6 +11,7 @@ namespace kv739::client {
 
 static_assert(KV739_MAX_KEY == kv::kMaxKeyBytes);
 static_assert(KV739_MAX_VALUE == kv::kMaxValueBytes);
+static_assert(KV739_MEMBERSHIP_TIMEOUT_MS == kDefaultMembershipTimeoutMs);
 
 int OpenClient(const char* config_file, const Client::Options& options,
                std::shared_ptr<Client>* client) {
@@ -26,7 +27,9 @@ int OpenClient(const char* config_file, const Client::Options& options,
   if (!file.ok()) {
     return Fail(KV739_E_CONFIG, std::string(file.status().message()));
   }
-  *client = Client::Make(kv::InitialClusterMap(*file), options);
+  Client::Options own = options;
+  own.config_file = config_file;
+  *client = Client::Make(kv::InitialClusterMap(*file), own);
   return KV739_OK;
 }
 
@@ -91,6 +94,15 @@ int RunSync(Client* client, Request request, int timeout_ms, Outcome* outcome) {
   }
   *outcome = std::move(operation->outcome);
   return outcome->code;
+}
+
+int RunOnServer(Client* client, ServerCall call, const char* server, int flag,
+                int timeout_ms) {
+  if (const int code = CheckUse(client, timeout_ms, true)) return code;
+  if (server == nullptr) return Fail(KV739_E_INVALID, "the server is NULL");
+  std::string message;
+  const int code = (client->*call)(server, flag != 0, timeout_ms, &message);
+  return code == KV739_OK ? code : Fail(code, std::move(message));
 }
 
 }  // namespace kv739::client

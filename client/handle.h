@@ -43,6 +43,12 @@ int CheckUse(const Client* client, int timeout_ms, bool synchronous);
 // alone and may be nullptr.
 int RunSync(Client* client, Request request, int timeout_ms, Outcome* outcome);
 
+// Die, Start or Leave of a client.
+using ServerCall = int (Client::*)(const std::string& server, bool flag,
+                                   int timeout_ms, std::string* message);
+int RunOnServer(Client* client, ServerCall call, const char* server, int flag,
+                int timeout_ms);
+
 }  // namespace kv739::client
 
 #endif  // KV739_CLIENT_HANDLE_H_

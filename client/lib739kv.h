@@ -46,6 +46,9 @@ extern "C" {
 #define KV739_MAX_VALUE 1024000
 /* Longest value of the classic calls; their buffers hold it and a NUL. */
 #define KV739_MAX_CLASSIC_VALUE 2048
+/* How long kv739_start and kv739_leave may take, and those of a handle with
+ * timeout 0: they wait until data has moved between servers. */
+#define KV739_MEMBERSHIP_TIMEOUT_MS 120000
 
 /* ---- error codes of the handle-based calls; all negative ---- */
 
@@ -62,6 +65,7 @@ extern "C" {
 #define KV739_E_DENIED (-10)     /* the server refuses this from here */
 #define KV739_E_OVERLOADED (-11) /* too many operations wait in this client */
 #define KV739_E_INTERNAL (-12)
+#define KV739_E_REFUSED (-13)    /* the servers cannot do this; says why */
 
 /* Text for a code; static. */
 KV739_API const char *kv739_strerror(int code);
@@ -100,6 +104,26 @@ KV739_API int kv739_put(const char *key, const char *value, char *old_value);
 /* Stops a server: clean 1 hands over leaderships, flushes and exits, and
  * returns when the server is gone; clean 0 exits at once. 0 or -1. */
 KV739_API int kv739_die(const char *server, int clean);
+/* Starts a server, and returns when it has caught up with its groups.
+ * is_new 0: one that was stopped, on the data that it has. is_new 1: one with
+ * an empty data directory, which joins the cluster: it is a voter of a group
+ * that had room then, or a spare.
+ * It is started by the supervisor (kv739d -c) of its host: on this host
+ * directly, on another through a server that runs there. Where there is none,
+ * it fails and kv739_last_error() says what to run there. Refused for a server
+ * that runs already, for one that has left the cluster (is_new 0) and on a
+ * data directory that is not empty (is_new 1).
+ * 0 or -1; KV739_E_UNKNOWN in kv739_last_error_code() when it was started and
+ * had not caught up after KV739_MEMBERSHIP_TIMEOUT_MS: it goes on. The
+ * deadline of the other calls does not bound this one. */
+KV739_API int kv739_start(const char *server, int is_new);
+/* Takes a server out of its groups; spares fill its places where there are
+ * some. clean 0: returns when it is out; clean 1: and its process has ended,
+ * which it does by itself. The server may be running or not. Refused, with
+ * the group and the reason in kv739_last_error(), when a group would be left
+ * with fewer than three voters or without a live majority. 0 or -1; deadline
+ * and KV739_E_UNKNOWN as for kv739_start: asking again waits on. */
+KV739_API int kv739_leave(const char *server, int clean);
 
 /* The same with lengths, for values up to KV739_MAX_VALUE and with any bytes;
  * *result as in the handle-based calls below, NULL on -1. */
@@ -212,6 +236,12 @@ KV739_API int kv739_client_batch_put(kv739_client *client, const kv739_slice *ke
 
 /* As kv739_die. KV739_OK or an error. */
 KV739_API int kv739_client_die(kv739_client *client, const char *server, int clean,
+                     int timeout_ms);
+/* As kv739_start and kv739_leave. KV739_OK or an error; timeout_ms 0:
+ * KV739_MEMBERSHIP_TIMEOUT_MS, not the handle's. */
+KV739_API int kv739_client_start(kv739_client *client, const char *server, int is_new,
+                     int timeout_ms);
+KV739_API int kv739_client_leave(kv739_client *client, const char *server, int clean,
                      int timeout_ms);
 
 #ifdef __cplusplus

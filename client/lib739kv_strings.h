@@ -52,4 +52,12 @@ inline int kv739_die(const std::string& server, int clean) {
   return kv739_die(server.c_str(), clean);
 }
 
+inline int kv739_start(const std::string& server, int is_new) {
+  return kv739_start(server.c_str(), is_new);
+}
+
+inline int kv739_leave(const std::string& server, int clean) {
+  return kv739_leave(server.c_str(), clean);
+}
+
 #endif /* LIB739KV_STRINGS_H_ */

@@ -5,14 +5,44 @@
 
 namespace kv739::client {
 
-Router::Router(kv::ClusterMap map, uint64_t seed)
-    : map_(std::move(map)), seed_(seed) {
+std::vector<std::string> MapSources(const kv::ClusterMap& map,
+                                    const kv::ClusterMap& file_map) {
+  std::vector<std::string> sources;
+  for (const kv::NodeInfo& node : map.nodes) {
+    if (node.state != kv::NodeState::kLeft) {
+      sources.push_back(node.address.ToString());
+    }
+  }
+  for (const kv::NodeInfo& node : file_map.nodes) {
+    if (map.FindNode(node.address) == nullptr) {
+      sources.push_back(node.address.ToString());
+    }
+  }
+  return sources;
+}
+
+Router::Router(kv::ClusterMap file_map, uint64_t seed)
+    : file_map_(std::move(file_map)), map_(file_map_), seed_(seed) {
   map_turn_ = seed_;
   TakeMap();
 }
 
+bool Router::IsOurs(const kv::ClusterMap& map) const {
+  if (map.cluster_id == map_.cluster_id) return true;
+  if (learned_) return false;
+  const auto named = std::count_if(
+      file_map_.nodes.begin(), file_map_.nodes.end(),
+      [&](const kv::NodeInfo& node) {
+        const kv::NodeInfo* there = map.FindNode(node.address);
+        return there != nullptr && there->state != kv::NodeState::kLeft;
+      });
+  return static_cast<size_t>(named) * 2 > file_map_.nodes.size();
+}
+
 bool Router::Update(kv::ClusterMap map) {
-  if (map.epoch <= map_.epoch || map.cluster_id != map_.cluster_id) {
+  if (!IsOurs(map)) return false;
+  learned_ = true;
+  if (map.cluster_id == map_.cluster_id && map.epoch <= map_.epoch) {
     return false;
   }
   map_ = std::move(map);
@@ -47,6 +77,10 @@ void Router::TakeMap() {
     groups.emplace(info.id, std::move(state));
   }
   groups_ = std::move(groups);
+  sources_.clear();
+  for (const std::string& address : MapSources(map_, file_map_)) {
+    if (auto index = Intern(address)) sources_.push_back(*index);
+  }
 }
 
 std::optional<NodeIndex> Router::Intern(absl::string_view address) {
@@ -108,11 +142,8 @@ void Router::NextMember(GroupState* group, NodeIndex failed) {
 }
 
 NodeIndex Router::NextForMap() {
-  for (size_t i = 0; i < map_.nodes.size(); ++i) {
-    const kv::NodeInfo& node = map_.nodes[map_turn_++ % map_.nodes.size()];
-    if (auto index = Intern(node.address.ToString())) return *index;
-  }
-  return 0;
+  if (sources_.empty()) return 0;
+  return sources_[map_turn_++ % sources_.size()];
 }
 
 }  // namespace kv739::client

@@ -26,13 +26,22 @@ namespace kv739::client {
 // server that answers nonsense cannot fill the memory.
 inline constexpr size_t kMaxAddresses = 4096;
 
+// Who may know the newest map: the servers of `map`, then those of the cluster
+// file that it does not name; not those that have left.
+std::vector<std::string> MapSources(const kv::ClusterMap& map,
+                                    const kv::ClusterMap& file_map);
+
 class Router {
  public:
-  // `seed`: which member of a group is asked first.
-  Router(kv::ClusterMap map, uint64_t seed);
+  // Begins with the map that a new cluster of the file would have. `seed`:
+  // which member of a group is asked first.
+  Router(kv::ClusterMap file_map, uint64_t seed);
 
   // Takes the map when it is newer than the one here and is of the same
-  // cluster; says whether it was.
+  // cluster; says whether it was. Which cluster that is, the first map tells
+  // that has the id of the file, or that names more than half of the file's
+  // servers: the file may have been edited since the cluster began, and its
+  // id would be another one then.
   bool Update(kv::ClusterMap map);
   uint64_t epoch() const { return map_.epoch; }
   const kv::ClusterMap& map() const { return map_; }
@@ -58,7 +67,7 @@ class Router {
     return addresses_[node];
   }
   size_t node_count() const { return addresses_.size(); }
-  // Some node to ask for the map: all of the map's in turn.
+  // Some node to ask for the map: all of MapSources() in turn.
   NodeIndex NextForMap();
 
  private:
@@ -70,9 +79,13 @@ class Router {
 
   std::optional<NodeIndex> Intern(absl::string_view address);
   void TakeMap();
+  bool IsOurs(const kv::ClusterMap& map) const;
   void NextMember(GroupState* group, NodeIndex failed);
 
+  const kv::ClusterMap file_map_;
   kv::ClusterMap map_;
+  bool learned_ = false;  // map_ or its like came from a server
+  std::vector<NodeIndex> sources_;
   const uint64_t seed_;
   size_t map_turn_ = 0;
   std::vector<std::string> addresses_;

@@ -1,5 +1,6 @@
 #include "client/wire.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -59,6 +60,18 @@ AnswerCode CodeOf(v1::ErrorCode code) {
     return AnswerCode::kUnknown;
   }
   return static_cast<AnswerCode>(code);
+}
+
+// A newer server may know states that are unknown here: it has not left then.
+kv::NodeState StateOf(v1::NodeState state) {
+  switch (state) {
+    case v1::LEAVING:
+      return kv::NodeState::kLeaving;
+    case v1::LEFT:
+      return kv::NodeState::kLeft;
+    default:
+      return kv::NodeState::kActive;
+  }
 }
 
 void TakeError(v1::Error* error, Answer* answer) {
@@ -131,6 +144,7 @@ std::unique_ptr<kv::ClusterMap> ReadMap(const v1::GetMapResponse& message) {
     info.address = *std::move(address);
     info.metrics_port = static_cast<uint16_t>(node.metrics_port());
     info.http_port = static_cast<uint16_t>(node.http_port());
+    info.state = StateOf(node.state());
     map->nodes.push_back(std::move(info));
   }
   for (const v1::Group& group : message.groups()) {
@@ -139,6 +153,14 @@ std::unique_ptr<kv::ClusterMap> ReadMap(const v1::GetMapResponse& message) {
     for (uint64_t member : group.members()) {
       info.members.push_back(raft::NodeId(member));
     }
+    for (uint64_t member : group.target()) {
+      info.target.push_back(raft::NodeId(member));
+    }
+    // Servers of before there were targets.
+    if (info.target.empty()) info.target = info.members;
+    std::sort(info.members.begin(), info.members.end());
+    std::sort(info.target.begin(), info.target.end());
+    info.automatic = group.automatic();
     map->groups.push_back(std::move(info));
   }
   for (const v1::SlotRange& range : message.slots()) {

@@ -23,6 +23,7 @@ struct Words {
   std::string key;
   std::string value;
   std::string address;
+  std::vector<std::string> addresses;
   std::string output = "text";
   uint64_t number = 0;  // a version or a group
   bool flag = false;
@@ -99,6 +100,84 @@ void AddDataVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
   cas->add_option("VALUE", w->value, value_help)->required();
 }
 
+constexpr char kStartHelp[] =
+    "Its host's supervisor (kv739d -c) starts it; where there is none, the\n"
+    "error says what to run. Returns when it has caught up (--timeout, 120 s).";
+constexpr char kLeaveHelp[] =
+    "Spares take its places; it then stops by itself. Refused when a group\n"
+    "would be left with fewer than three voters or without a live majority.";
+
+// A verb below another, for one server. What was meant by the name, the
+// library says: it has the newest map.
+CLI::App* AddAddressVerb(CLI::App* app, const char* name, const char* what,
+                         const std::shared_ptr<Words>& w, Action* chosen,
+                         Action action) {
+  CLI::App* verb = AddVerb(app, name, what, chosen, std::move(action));
+  verb->add_option("ADDRESS", w->address, "host:port")->required();
+  return verb;
+}
+
+void AddLeaveVerb(CLI::App* app, const char* name,
+                  const std::shared_ptr<Words>& w, Action* chosen) {
+  CLI::App* leave = AddAddressVerb(
+      app, name, "Take a server out of its groups for good", w, chosen,
+      [w](Context& c) { return ServerLeave(c, w->address, !w->flag); });
+  leave->add_flag(
+      "--no-wait-stop", w->flag,
+      "return when it is out, without waiting until it has stopped");
+  leave->footer(kLeaveHelp);
+}
+
+void AddServerVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
+                    Action* chosen) {
+  CLI::App* server =
+      app->add_subcommand("server", "List, start, stop or remove servers");
+  server->require_subcommand(1);
+  AddVerb(server, "list", "All servers, how they are, where their metrics are",
+          chosen, [](Context& c) { return ServerList(c); });
+  CLI::App* start = AddAddressVerb(
+      server, "start", "Start a server and wait until it has caught up", w,
+      chosen, [w](Context& c) { return ServerStart(c, w->address, w->flag); });
+  start->add_flag("--new", w->flag,
+                  "on an empty data directory, to join the cluster");
+  start->footer(kStartHelp);
+  CLI::App* die = AddAddressVerb(
+      server, "die", "Stop a server: leaderships first, then it exits", w,
+      chosen, [w](Context& c) { return ServerDie(c, w->address, w->flag); });
+  die->add_flag("--now", w->flag, "exit at once, as in a crash");
+  AddAddressVerb(server, "stop", "The same as die", w, chosen,
+                 [w](Context& c) { return ServerDie(c, w->address, false); });
+  AddAddressVerb(server, "kill", "The same as die --now", w, chosen,
+                 [w](Context& c) { return ServerDie(c, w->address, true); });
+  AddLeaveVerb(server, "leave", w, chosen);
+}
+
+void AddMemberVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
+                    Action* chosen) {
+  CLI::App* member =
+      app->add_subcommand("member", "Who is in the cluster and its groups");
+  member->require_subcommand(1);
+  AddVerb(member, "list", "The servers of the map and their groups", chosen,
+          [](Context& c) { return MemberList(c); });
+  AddAddressVerb(member, "add",
+                 "Start a new server that joins: server start --new", w, chosen,
+                 [w](Context& c) { return ServerStart(c, w->address, true); })
+      ->footer(kStartHelp);
+  AddLeaveVerb(member, "remove", w, chosen);
+  CLI::App* set =
+      AddVerb(member, "set", "Give a group these voters and no others", chosen,
+              [w](Context& c) {
+                return MemberSet(c, w->number, w->addresses, !w->flag);
+              });
+  set->add_option("GROUP", w->number, "the group")
+      ->required()
+      ->check(WholeNumber());
+  set->add_option("SERVER", w->addresses, "host:port, at least three")
+      ->required();
+  set->add_flag("--no-wait", w->flag,
+                "return when it is recorded, before it is done");
+}
+
 void AddClusterVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
                      Action* chosen) {
   CLI::App* status =
@@ -131,15 +210,23 @@ void AddClusterVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
   move->add_option("TARGET", w->address,
                    "host:port; without: who has caught up most");
 
-  CLI::App* server = app->add_subcommand("server", "List or stop servers");
-  server->require_subcommand(1);
-  AddVerb(server, "list", "All servers, how they are, where their metrics are",
-          chosen, [](Context& c) { return ServerList(c); });
-  CLI::App* die = AddVerb(
-      server, "die", "Stop a server: leaderships first, then it exits", chosen,
-      [w](Context& c) { return ServerDie(c, w->address, w->flag); });
-  die->add_option("ADDRESS", w->address, "host:port")->required();
-  die->add_flag("--now", w->flag, "exit at once, as in a crash");
+  AddServerVerbs(app, w, chosen);
+  AddMemberVerbs(app, w, chosen);
+
+  CLI::App* check = AddVerb(
+      app, "check", "Compare the replicas of the groups; 4 when one differs",
+      chosen, [w](Context& c) {
+        return Check(c, w->flag ? std::optional(w->number) : std::nullopt);
+      });
+  check
+      ->add_option_function<uint64_t>(
+          "GROUP",
+          [w](const uint64_t& group) {
+            w->number = group;
+            w->flag = true;
+          },
+          "the group; without: all")
+      ->check(WholeNumber());
 
   CLI::App* ping =
       AddVerb(app, "ping", "Time small requests; 1 when one gets no answer",

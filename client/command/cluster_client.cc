@@ -17,6 +17,9 @@
 namespace kv739::command {
 namespace {
 
+// Servers that are asked, one naming the next, for the directory's leader.
+constexpr int kMaxHops = 4;
+
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       status.error_message());
@@ -128,6 +131,7 @@ ClusterAnswers ClusterClient::Ask(absl::Duration each) {
 
   std::vector<ServerAnswer> more;
   for (const v1::Node& node : answers.map->nodes()) {
+    if (node.state() == v1::LEFT) continue;
     if (asked.insert(node.address()).second) {
       more.push_back({node.address(), absl::OkStatus(), {}});
     }
@@ -164,6 +168,40 @@ absl::StatusOr<std::string> ClusterClient::TransferLeader(
       FromGrpc(stub->TransferLeader(&context, request, &response));
   if (!status.ok()) return Shorten(status, timeout);
   return response.leader();
+}
+
+absl::Status ClusterClient::SetMembers(const std::string& first,
+                                       const v1::SetMembersRequest& request,
+                                       absl::Duration timeout) {
+  std::string at = first;
+  for (int hop = 0; hop < kMaxHops; ++hop) {
+    grpc::ClientContext context;
+    SetDeadline(timeout, &context);
+    v1::SetMembersResponse response;
+    const std::unique_ptr<v1::Admin::Stub> stub =
+        v1::Admin::NewStub(ChannelTo(at));
+    const absl::Status status =
+        FromGrpc(stub->SetMembers(&context, request, &response));
+    if (!status.ok()) return Shorten(status, timeout);
+    if (response.epoch() != 0) return absl::OkStatus();
+    if (response.leader().empty() || response.leader() == at) break;
+    at = response.leader();
+  }
+  return absl::UnavailableError("group 0, which has the map, has no leader");
+}
+
+absl::StatusOr<v1::CheckResponse> ClusterClient::Check(
+    const std::string& leader, const v1::CheckRequest& request,
+    absl::Duration timeout) {
+  grpc::ClientContext context;
+  SetDeadline(timeout, &context);
+  v1::CheckResponse response;
+  const std::unique_ptr<v1::Admin::Stub> stub =
+      v1::Admin::NewStub(ChannelTo(leader));
+  const absl::Status status =
+      FromGrpc(stub->Check(&context, request, &response));
+  if (!status.ok()) return Shorten(status, timeout);
+  return response;
 }
 
 }  // namespace kv739::command

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "kv/cluster_file.h"
+#include "kv739/v1/admin.pb.h"
 #include "kv739/v1/cluster.pb.h"
 
 namespace kv739::command {
@@ -51,6 +52,16 @@ class ClusterClient {
                                              uint64_t group,
                                              const std::string& target,
                                              absl::Duration timeout);
+
+  // Asks for these voters of a group, at `first` and then at the leader of the
+  // directory that it names. OK: it is recorded.
+  absl::Status SetMembers(const std::string& first,
+                          const v1::SetMembersRequest& request,
+                          absl::Duration timeout);
+  // Compares the replicas of groups that `leader` leads.
+  absl::StatusOr<v1::CheckResponse> Check(const std::string& leader,
+                                          const v1::CheckRequest& request,
+                                          absl::Duration timeout);
 
   const kv::ClusterFile& file() const { return file_; }
 

@@ -105,6 +105,7 @@ ExitCode ExitOf(int code) {
     case KV739_E_CONFIG:
       return kUsage;
     case KV739_E_DENIED:
+    case KV739_E_REFUSED:
       return kNo;
     default:
       return kUnreachable;

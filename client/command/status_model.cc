@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "client/command/text.h"
 
 namespace kv739::command {
@@ -35,10 +36,11 @@ class Index {
     return found == nodes_.end() ? absl::StrFormat("node %016x", node)
                                  : found->second->address();
   }
-  // The group's members in the order of the map's nodes, which is that of the
-  // cluster file; then those that are no node of the map.
+  // The group's members, present and to be, in the order of the map's nodes,
+  // which is that of the cluster file; then those that are no node of the map.
   std::vector<uint64_t> InOrder(const v1::Group& group) const {
     std::set<uint64_t> left(group.members().begin(), group.members().end());
+    left.insert(group.target().begin(), group.target().end());
     std::vector<uint64_t> members;
     for (const uint64_t node : order_) {
       if (left.erase(node) == 1) members.push_back(node);
@@ -74,8 +76,40 @@ std::string RoleName(v1::Role role) {
   }
 }
 
-MemberView BuildMember(const Index& index, uint64_t group, uint64_t node) {
+bool Has(const google::protobuf::RepeatedField<uint64_t>& nodes,
+         uint64_t node) {
+  return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+}
+
+// A map of before there were targets has none.
+bool IsTarget(const v1::Group& group, uint64_t node) {
+  return Has(group.target().empty() ? group.members() : group.target(), node);
+}
+
+TransferView BuildTransfer(const Index& index,
+                           const v1::SnapshotTransfer& transfer) {
+  TransferView view;
+  view.peer = index.Address(transfer.peer());
+  view.bytes = transfer.bytes();
+  view.keys = transfer.keys();
+  view.seconds = transfer.seconds();
+  const auto part = [](double done, double total) {
+    return total <= 0 ? 0 : static_cast<int>(100 * done / total);
+  };
+  view.percent = transfer.total_keys() > 0
+                     ? part(transfer.keys(), transfer.total_keys())
+                     : part(transfer.bytes(), transfer.total_bytes());
+  view.percent = std::clamp(view.percent, 0, 99);
+  return view;
+}
+
+MemberView BuildMember(const Index& index, const v1::Group& map_group,
+                       uint64_t node) {
+  const uint64_t group = map_group.id();
   MemberView member;
+  member.place = !Has(map_group.members(), node) ? "joining"
+                 : IsTarget(map_group, node)     ? "voter"
+                                                 : "leaving";
   member.server = index.Address(node);
   const ServerAnswer* answer = index.Answer(node);
   member.reachable = answer != nullptr && answer->status.ok();
@@ -95,6 +129,10 @@ MemberView BuildMember(const Index& index, uint64_t group, uint64_t node) {
   member.commit = replica->commit();
   member.applied = replica->applied();
   member.last_index = replica->last_index();
+  member.fault = replica->fault();
+  if (replica->has_receiving()) {
+    member.receiving = BuildTransfer(index, replica->receiving());
+  }
   return member;
 }
 
@@ -103,7 +141,7 @@ MemberView BuildMember(const Index& index, uint64_t group, uint64_t node) {
 const v1::ReplicaStatus* FindLeader(const Index& index, const v1::Group& group,
                                     uint64_t* node) {
   const v1::ReplicaStatus* leader = nullptr;
-  for (const uint64_t member : group.members()) {
+  for (const uint64_t member : index.InOrder(group)) {
     const v1::ReplicaStatus* replica =
         FindReplica(index.Answer(member), group.id());
     if (replica != nullptr && replica->role() == v1::LEADER &&
@@ -115,9 +153,20 @@ const v1::ReplicaStatus* FindLeader(const Index& index, const v1::Group& group,
   return leader;
 }
 
-void AddLeadersKnowledge(const Index& index, const v1::ReplicaStatus& leader,
-                         uint64_t leader_node, GroupView* view,
-                         std::vector<std::string>* problems) {
+// How many of these voters may still fail.
+int CanLose(const Index& index,
+            const google::protobuf::RepeatedField<uint64_t>& voters,
+            const std::set<std::string>& alive) {
+  int living = 0;
+  for (const uint64_t voter : voters) {
+    living += alive.contains(index.Address(voter));
+  }
+  return std::max(0, living - (voters.size() / 2 + 1));
+}
+
+void AddLeadersKnowledge(const Index& index, const v1::Group& group,
+                         const v1::ReplicaStatus& leader, uint64_t leader_node,
+                         GroupView* view, std::vector<std::string>* problems) {
   view->leader = index.Address(leader_node);
   view->term = leader.term();
   view->commit = leader.commit();
@@ -130,11 +179,11 @@ void AddLeadersKnowledge(const Index& index, const v1::ReplicaStatus& leader,
   for (const v1::PeerStatus& peer : leader.peers()) {
     peers[index.Address(peer.node())] = &peer;
   }
-  int alive = 0;
+  std::set<std::string> alive;
   for (MemberView& member : view->members) {
     if (member.server == view->leader) {
       member.lag = 0;
-      ++alive;
+      alive.insert(member.server);
       continue;
     }
     if (member.state == "leader") member.state = "deposed leader";
@@ -142,31 +191,77 @@ void AddLeadersKnowledge(const Index& index, const v1::ReplicaStatus& leader,
     if (peer == peers.end()) continue;
     const uint64_t last = leader.last_index();
     member.lag = last - std::min(last, peer->second->match());
+    member.needs_snapshot = peer->second->needs_snapshot();
+    if (peer->second->learner()) {
+      member.learner = true;
+      if (member.state == "follower") member.state = "learner";
+    }
+    if (!peer->second->active()) member.silent_ms = peer->second->silent_ms();
     if (!member.reachable) continue;
     if (peer->second->active()) {
-      ++alive;
+      alive.insert(member.server);
     } else {
       problems->push_back(absl::StrCat("the leader of group ", view->id,
                                        " does not hear ", member.server));
     }
   }
-  const int majority = static_cast<int>(view->members.size()) / 2 + 1;
-  view->can_lose = std::max(0, alive - majority);
+  view->joint = !leader.outgoing().empty();
+  for (const v1::SnapshotTransfer& transfer : leader.sending()) {
+    view->sending.push_back(BuildTransfer(index, transfer));
+  }
+  view->can_lose = CanLose(
+      index, leader.voters().empty() ? group.members() : leader.voters(),
+      alive);
+  if (view->joint) {
+    view->can_lose =
+        std::min(view->can_lose, CanLose(index, leader.outgoing(), alive));
+  }
+}
+
+// What is under way in the group, in a sentence; "" when nothing.
+std::string Change(const GroupView& group) {
+  if (!group.changing) return "";
+  std::vector<std::string> steps;
+  for (const MemberView& member : group.members) {
+    if (member.place == "joining") {
+      steps.push_back(absl::StrCat(member.server, " joins"));
+      if (member.receiving.has_value()) {
+        absl::StrAppend(&steps.back(), " (receives a snapshot, ",
+                        member.receiving->percent, " %)");
+      }
+    } else if (member.place == "leaving") {
+      steps.push_back(absl::StrCat(member.server, " goes"));
+    }
+  }
+  return absl::StrCat("group ", group.id,
+                      group.automatic ? " is replacing a server that is away: "
+                                      : " is changing its members: ",
+                      absl::StrJoin(steps, ", "),
+                      group.joint ? " (in the joint configuration)" : "");
 }
 
 GroupView BuildGroup(const Index& index, const v1::Group& group,
                      std::vector<std::string>* problems) {
   GroupView view;
   view.id = group.id();
+  view.automatic = group.automatic();
   int answering = 0;
+  int voters = 0;
   for (const uint64_t node : index.InOrder(group)) {
-    view.members.push_back(BuildMember(index, group.id(), node));
+    view.members.push_back(BuildMember(index, group, node));
     const MemberView& member = view.members.back();
-    answering += member.reachable;
+    if (IsTarget(group, node)) view.target.push_back(member.server);
+    view.changing = view.changing || member.place != "voter";
+    voters += member.place != "joining";
+    answering += member.reachable && member.place != "joining";
     view.term = std::max(view.term, member.term);
     view.commit = std::max(view.commit, member.commit);
     view.applied = std::max(view.applied, member.applied);
-    if (member.state == "missing") {
+    if (!member.fault.empty()) {
+      problems->push_back(absl::StrCat(member.server, " does not serve group ",
+                                       view.id, ": ", member.fault));
+    }
+    if (member.state == "missing" && member.place == "voter") {
       problems->push_back(
           absl::StrCat(member.server, " has no replica of group ", view.id));
     }
@@ -174,11 +269,10 @@ GroupView BuildGroup(const Index& index, const v1::Group& group,
   uint64_t leader_node = 0;
   const v1::ReplicaStatus* leader = FindLeader(index, group, &leader_node);
   if (leader != nullptr) {
-    AddLeadersKnowledge(index, *leader, leader_node, &view, problems);
+    AddLeadersKnowledge(index, group, *leader, leader_node, &view, problems);
   } else {
     problems->push_back(absl::StrCat("group ", view.id, " has no leader, ",
-                                     answering, " of ",
-                                     Count(view.members.size(), "member"),
+                                     answering, " of ", Count(voters, "member"),
                                      answering == 1 ? " answers" : " answer"));
   }
   return view;
@@ -219,23 +313,32 @@ void AddServers(const ClusterAnswers& answers, const kv::ClusterFile& file,
     metrics[line.address.ToString()] = line.metrics_port;
   }
   std::map<std::string, uint64_t> mapped;
+  std::map<std::string, v1::NodeState> states;
   std::set<uint64_t> busy;
   if (answers.map.has_value()) {
     for (const v1::Node& node : answers.map->nodes()) {
+      // A node that has left gives its address up.
+      if (node.state() == v1::LEFT && mapped.contains(node.address())) continue;
       mapped[node.address()] = node.id();
+      states[node.address()] = node.state();
       if (node.metrics_port() != 0) {
         metrics[node.address()] = node.metrics_port();
       }
     }
     for (const v1::Group& group : answers.map->groups()) {
       busy.insert(group.members().begin(), group.members().end());
+      busy.insert(group.target().begin(), group.target().end());
     }
   }
   for (const ServerAnswer& answer : answers.servers) {
     ServerView server = BuildServer(answer);
     if (const auto found = mapped.find(answer.address); found != mapped.end()) {
       server.id = found->second;
-      server.spare = !busy.contains(server.id);
+      const v1::NodeState state = states[answer.address];
+      server.membership = state == v1::LEFT      ? "left"
+                          : state == v1::LEAVING ? "leaving"
+                                                 : "active";
+      server.spare = state == v1::ACTIVE && !busy.contains(server.id);
     }
     if (const auto port = metrics.find(answer.address);
         port != metrics.end() && port->second != 0) {
@@ -249,6 +352,13 @@ void AddServerProblems(const ClusterAnswers& answers, ClusterView* view) {
   for (size_t i = 0; i < view->servers.size(); ++i) {
     const ServerView& server = view->servers[i];
     std::string what;
+    if (server.membership == "leaving") {
+      view->changes.push_back(server.address + " is leaving");
+    }
+    // It may stop, and does.
+    if (server.membership == "left" && (!server.reachable || server.stopping)) {
+      continue;
+    }
     if (!server.reachable) {
       what = absl::StrCat(" is unreachable: ", server.reason);
     } else if (answers.servers[i].response.cluster_id() != view->cluster_id) {
@@ -305,6 +415,8 @@ ClusterView BuildView(const ClusterAnswers& answers,
     }
     for (const v1::Group& group : answers.map->groups()) {
       view.groups.push_back(BuildGroup(index, group, &view.problems));
+      const std::string change = Change(view.groups.back());
+      if (!change.empty()) view.changes.push_back(change);
       view.groups.back().slots = slots[group.id()];
     }
   } else if (answered) {

@@ -20,6 +20,8 @@ struct ServerView {
   bool reachable = false;
   std::string reason;  // why it is not reachable
   bool spare = false;  // in the map and in no group
+  // What the map says: "active", "leaving", "left"; "" when it is not in it.
+  std::string membership;
   std::string version;
   int64_t pid = 0;
   double uptime_seconds = 0;
@@ -29,8 +31,20 @@ struct ServerView {
   std::string metrics_url;
 };
 
+// A snapshot under way.
+struct TransferView {
+  std::string peer;
+  uint64_t bytes = 0;
+  uint64_t keys = 0;
+  int percent = 0;  // an estimate, below 100
+  double seconds = 0;
+};
+
 struct MemberView {
   std::string server;
+  // Of the group as the map has it: "voter"; "joining", on its way to be one;
+  // "leaving", still one.
+  std::string place;
   bool reachable = false;
   std::string reason;
   // "leader", "follower", "candidate"; "missing" when the server answers and
@@ -43,6 +57,12 @@ struct MemberView {
   // Entries of the leader's log that this member has not acknowledged to it;
   // none without a leader.
   std::optional<uint64_t> lag;
+  // What the leader says of it.
+  bool learner = false;
+  bool needs_snapshot = false;
+  uint64_t silent_ms = 0;  // since the leader heard from it; 0 when it does
+  std::optional<TransferView> receiving;
+  std::string fault;  // why this replica does not serve
 };
 
 struct GroupView {
@@ -56,7 +76,12 @@ struct GroupView {
   uint32_t slots = 0;
   // Servers that may still fail before the group stops; 0 without a leader.
   int can_lose = 0;
-  std::vector<MemberView> members;  // in the map's order
+  std::vector<MemberView> members;    // in the map's order, joining ones too
+  bool changing = false;              // its members are being changed
+  bool automatic = false;             // because a server was away
+  bool joint = false;                 // between the old and the new voters
+  std::vector<std::string> target;    // servers
+  std::vector<TransferView> sending;  // by its leader
 };
 
 struct ClusterView {
@@ -65,6 +90,7 @@ struct ClusterView {
   std::vector<ServerView> servers;
   std::vector<GroupView> groups;
   std::vector<std::string> problems;  // sentences; empty when all is well
+  std::vector<std::string> changes;   // sentences; of groups and servers
   Verdict verdict = Verdict::kUnreachable;
 
   const GroupView* FindGroup(uint64_t id) const;

@@ -82,6 +82,29 @@ std::string GroupsText(const ClusterView& view, bool use_color) {
   return table.Format(use_color);
 }
 
+// What is to be said of a member beside its numbers.
+std::string NoteOf(const MemberView& member) {
+  std::vector<std::string> notes;
+  if (!member.reason.empty()) notes.push_back(member.reason);
+  if (!member.fault.empty()) notes.push_back("does not serve: " + member.fault);
+  if (member.place == "joining") notes.push_back("joining");
+  if (member.place == "leaving") notes.push_back("leaving");
+  if (member.receiving.has_value()) {
+    const TransferView& t = *member.receiving;
+    notes.push_back(absl::StrCat("receives a snapshot: ", t.percent, " %, ",
+                                 Bytes(t.bytes)));
+  } else if (member.needs_snapshot) {
+    notes.push_back("needs a snapshot");
+  }
+  if (member.silent_ms > 0) {
+    notes.push_back(absl::StrCat(
+        "silent for ",
+        absl::FormatDuration(absl::Trunc(absl::Milliseconds(member.silent_ms),
+                                         absl::Milliseconds(100)))));
+  }
+  return absl::StrJoin(notes, "; ");
+}
+
 std::string MembersText(const ClusterView& view, bool use_color) {
   Table table({{"GROUP", Align::kRight},
                {"MEMBER"},
@@ -101,11 +124,21 @@ std::string MembersText(const ClusterView& view, bool use_color) {
           {absl::StrCat(group.id), member.server, member.state,
            number(member.term), number(member.commit), number(member.applied),
            member.lag.has_value() ? absl::StrCat(*member.lag) : "-",
-           member.reason},
-          known ? Color::kNone : Color::kRed);
+           NoteOf(member)},
+          !known || !member.fault.empty() ? Color::kRed
+          : member.place != "voter"       ? Color::kYellow
+                                          : Color::kNone);
     }
   }
   return table.Format(use_color);
+}
+
+Json TransferJson(const TransferView& transfer) {
+  return {{"peer", transfer.peer},
+          {"bytes", transfer.bytes},
+          {"keys", transfer.keys},
+          {"percent", transfer.percent},
+          {"seconds", transfer.seconds}};
 }
 
 Json MemberJson(const MemberView& member) {
@@ -119,6 +152,14 @@ Json MemberJson(const MemberView& member) {
     json["last_index"] = member.last_index;
   }
   json["lag"] = member.lag.has_value() ? Json(*member.lag) : Json(nullptr);
+  json["place"] = member.place;
+  json["learner"] = member.learner;
+  json["needs_snapshot"] = member.needs_snapshot;
+  json["silent_ms"] = member.silent_ms;
+  if (member.receiving.has_value()) {
+    json["receiving"] = TransferJson(*member.receiving);
+  }
+  if (!member.fault.empty()) json["fault"] = member.fault;
   return json;
 }
 
@@ -133,7 +174,15 @@ Json GroupJson(const GroupView& group) {
       {"log_bytes", group.log_bytes},
       {"slots", group.slots},
       {"can_lose", group.can_lose},
+      {"changing", group.changing},
+      {"automatic", group.automatic},
+      {"joint", group.joint},
+      {"target", group.target},
+      {"sending", Json::array()},
       {"members", Json::array()}};
+  for (const TransferView& transfer : group.sending) {
+    json["sending"].push_back(TransferJson(transfer));
+  }
   for (const MemberView& member : group.members) {
     json["members"].push_back(MemberJson(member));
   }
@@ -141,9 +190,11 @@ Json GroupJson(const GroupView& group) {
 }
 
 std::string StateOf(const ServerView& server) {
+  if (server.membership == "left") return "left";
   if (!server.reachable) return "unreachable";
   if (server.stopping) return "stopping";
   if (!server.healthy) return "unhealthy";
+  if (server.membership == "leaving") return "leaving";
   return server.spare ? "spare" : "up";
 }
 
@@ -151,13 +202,18 @@ std::string StateOf(const ServerView& server) {
 
 std::string StatusText(const ClusterView& view, bool use_color) {
   std::string text = VerdictLine(view, use_color) + "\n";
+  for (const std::string& change : view.changes) {
+    absl::StrAppend(&text, Paint(change, Color::kYellow, use_color), "\n");
+  }
   if (!view.groups.empty()) {
     absl::StrAppend(&text, "\n", GroupsText(view, use_color), "\n",
                     MembersText(view, use_color));
   }
-  const bool someone_apart =
-      std::any_of(view.servers.begin(), view.servers.end(),
-                  [](const ServerView& s) { return s.spare || !s.reachable; });
+  const bool someone_apart = std::any_of(
+      view.servers.begin(), view.servers.end(), [](const ServerView& s) {
+        return s.spare || !s.reachable ||
+               (!s.membership.empty() && s.membership != "active");
+      });
   if (view.groups.empty() || someone_apart) {
     absl::StrAppend(&text, "\n", ServersText(view, use_color));
   }
@@ -165,10 +221,13 @@ std::string StatusText(const ClusterView& view, bool use_color) {
 }
 
 Json StatusJson(const ClusterView& view) {
-  Json json = {
-      {"verdict", VerdictName(view.verdict)}, {"problems", view.problems},
-      {"cluster_id", Id(view.cluster_id)},    {"epoch", view.epoch},
-      {"servers", ServersJson(view)},         {"groups", Json::array()}};
+  Json json = {{"verdict", VerdictName(view.verdict)},
+               {"problems", view.problems},
+               {"changes", view.changes},
+               {"cluster_id", Id(view.cluster_id)},
+               {"epoch", view.epoch},
+               {"servers", ServersJson(view)},
+               {"groups", Json::array()}};
   for (const GroupView& group : view.groups) {
     json["groups"].push_back(GroupJson(group));
   }
@@ -217,6 +276,8 @@ Json ServersJson(const ClusterView& view) {
     if (!server.reason.empty()) row["reason"] = server.reason;
     row["state"] = StateOf(server);
     row["spare"] = server.spare;
+    row["membership"] =
+        server.membership.empty() ? Json(nullptr) : Json(server.membership);
     row["metrics"] = server.metrics_url;
     if (server.reachable) {
       row["version"] = server.version;

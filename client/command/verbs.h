@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "client/command/context.h"
 
@@ -35,6 +36,21 @@ int ServerDie(Context& context, const std::string& address, bool now);
 int LeaderMove(Context& context, uint64_t group, const std::string& target);
 // Without a key: slots by group.
 int Ring(Context& context, const std::optional<std::string>& key);
+
+// ---- member_verbs.cc ----
+
+int MemberList(Context& context);
+// Takes the voters of a group to `servers`, and waits for it or not.
+int MemberSet(Context& context, uint64_t group,
+              const std::vector<std::string>& servers, bool wait);
+int ServerStart(Context& context, const std::string& address, bool is_new);
+// `wait`: until its process has ended, not only until it is out.
+int ServerLeave(Context& context, const std::string& address, bool wait);
+
+// ---- check.cc ----
+
+// Of all groups, or of one. kDegraded when a replica differs.
+int Check(Context& context, std::optional<uint64_t> group);
 
 // ---- ping.cc ----
 

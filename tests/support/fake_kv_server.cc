@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <utility>
@@ -103,8 +104,33 @@ class FakeCluster::Node final : public v1::KeyValue::Service,
 
   grpc::Status GetMap(grpc::ServerContext*, const v1::GetMapRequest*,
                       v1::GetMapResponse* response) override {
-    *response = cluster_->MapResponse();
+    *response = cluster_->MapResponse(index_);
     return grpc::Status::OK;
+  }
+
+  grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
+                         v1::GetStatusResponse* response) override {
+    *response = cluster_->StatusResponse(index_);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status RemoveServer(grpc::ServerContext*,
+                            const v1::RemoveServerRequest* request,
+                            v1::RemoveServerResponse* response) override {
+    return cluster_->Remove(index_, *request, response);
+  }
+
+  grpc::Status StartServer(grpc::ServerContext*,
+                           const v1::StartServerRequest* request,
+                           v1::StartServerResponse* response) override {
+    Starter starter;
+    {
+      const std::lock_guard lock(cluster_->mutex_);
+      starter = cluster_->starter_;
+    }
+    if (starter) return starter(index_, *request, response);
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION,
+                        "without a supervisor");
   }
 
   grpc::Status Die(grpc::ServerContext*, const v1::DieRequest*,
@@ -230,6 +256,36 @@ void FakeCluster::RefuseDie(bool refuse) {
   refuse_die_ = refuse;
 }
 
+void FakeCluster::RefuseRemoval(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  refuse_removal_ = why;
+}
+
+void FakeCluster::SetMapsUntilLeft(int maps) {
+  const std::lock_guard lock(mutex_);
+  maps_until_left_ = maps;
+}
+
+void FakeCluster::SetApplied(int server, uint64_t applied) {
+  const std::lock_guard lock(mutex_);
+  applied_[server] = applied;
+}
+
+void FakeCluster::SetHealthy(int server, bool healthy) {
+  const std::lock_guard lock(mutex_);
+  unhealthy_[server] = !healthy;
+}
+
+void FakeCluster::SetStarter(Starter starter) {
+  const std::lock_guard lock(mutex_);
+  starter_ = std::move(starter);
+}
+
+std::map<int, int> FakeCluster::asked() {
+  const std::lock_guard lock(mutex_);
+  return asked_;
+}
+
 std::vector<Seen> FakeCluster::seen() {
   const std::lock_guard lock(mutex_);
   return seen_;
@@ -280,9 +336,11 @@ std::string FakeCluster::violation() {
 
 // ---- what servers do ----
 
-v1::GetMapResponse FakeCluster::MapResponse() {
+v1::GetMapResponse FakeCluster::MapResponse(int server) {
   const std::lock_guard lock(mutex_);
   ++map_fetches_;
+  ++asked_[server];
+  FinishRemovals();
   v1::GetMapResponse response;
   response.set_cluster_id(map_.cluster_id);
   response.set_epoch(map_.epoch);
@@ -290,11 +348,13 @@ v1::GetMapResponse FakeCluster::MapResponse() {
     v1::Node* out = response.add_nodes();
     out->set_id(node.id.value());
     out->set_address(node.address.ToString());
+    out->set_state(static_cast<v1::NodeState>(node.state));
   }
   for (const kv::GroupInfo& group : map_.groups) {
     v1::Group* out = response.add_groups();
     out->set_id(group.id.value());
     for (raft::NodeId member : group.members) out->add_members(member.value());
+    for (raft::NodeId member : group.target) out->add_target(member.value());
   }
   for (uint32_t slot = 0; slot < kv::kSlotCount; ++slot) {
     v1::SlotRange* out = response.add_slots();
@@ -303,6 +363,62 @@ v1::GetMapResponse FakeCluster::MapResponse() {
     out->set_group(map_.slots[slot].value());
   }
   return response;
+}
+
+void FakeCluster::FinishRemovals() {
+  if (maps_until_left_ < 0) return;
+  for (kv::NodeInfo& node : map_.nodes) {
+    if (node.state != kv::NodeState::kLeaving) continue;
+    if (maps_until_left_-- > 0) return;
+    node.state = kv::NodeState::kLeft;
+    for (kv::GroupInfo& group : map_.groups) std::erase(group.members, node.id);
+    ++map_.epoch;
+  }
+}
+
+v1::GetStatusResponse FakeCluster::StatusResponse(int server) {
+  constexpr uint64_t kCommitted = 100;
+  const std::lock_guard lock(mutex_);
+  ++asked_[server];
+  v1::GetStatusResponse response;
+  const auto address = kv::Address::Parse(addresses_[server]);
+  const kv::NodeInfo* node = map_.FindNode(*address);
+  response.set_cluster_id(map_.cluster_id);
+  response.set_node(node == nullptr ? 0xdead : node->id.value());
+  response.set_address(addresses_[server]);
+  response.set_healthy(!unhealthy_[server]);
+  if (node == nullptr) return response;
+  for (const kv::GroupInfo& group : map_.groups) {
+    if (!group.Concerns(node->id)) continue;
+    v1::ReplicaStatus* replica = response.add_replicas();
+    replica->set_group(group.id.value());
+    if (leaders_[group.id.value()] == server) replica->set_role(v1::LEADER);
+    replica->set_commit(kCommitted);
+    replica->set_applied(applied_.contains(server) ? applied_[server]
+                                                   : kCommitted);
+  }
+  return response;
+}
+
+grpc::Status FakeCluster::Remove(int server,
+                                 const v1::RemoveServerRequest& request,
+                                 v1::RemoveServerResponse* response) {
+  const std::lock_guard lock(mutex_);
+  if (leaders_[0] != server) {
+    if (leaders_[0] >= 0) response->set_leader(addresses_[leaders_[0]]);
+    return grpc::Status::OK;
+  }
+  if (!refuse_removal_.empty()) {
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, refuse_removal_);
+  }
+  for (kv::NodeInfo& node : map_.nodes) {
+    if (node.address.ToString() != request.server()) continue;
+    node.state = kv::NodeState::kLeaving;
+    for (kv::GroupInfo& group : map_.groups) std::erase(group.target, node.id);
+    response->set_epoch(++map_.epoch);
+    return grpc::Status::OK;
+  }
+  return grpc::Status(grpc::StatusCode::NOT_FOUND, "no such server");
 }
 
 namespace {

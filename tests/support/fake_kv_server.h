@@ -81,6 +81,24 @@ class FakeCluster {
   void ForgetSessions();
   void RefuseDie(bool refuse);
 
+  // ---- membership ----
+
+  // The leader of group 0 answers RemoveServer with this sentence; "" no more.
+  void RefuseRemoval(const std::string& why);
+  // A server that leaves has left when the map was asked for so often; -1:
+  // never.
+  void SetMapsUntilLeft(int maps);
+  // What a server says of each of its groups: the leaders have committed 100.
+  void SetApplied(int server, uint64_t applied);
+  void SetHealthy(int server, bool healthy);
+  // What servers answer to StartServer; without, they have no supervisor.
+  // Called without the lock.
+  using Starter = std::function<grpc::Status(
+      int asked, const v1::StartServerRequest&, v1::StartServerResponse*)>;
+  void SetStarter(Starter starter);
+  // Servers that were asked for the map or for how they are.
+  std::map<int, int> asked();
+
   std::vector<Seen> seen();
   // Waits until `count` operations were seen.
   void AwaitSeen(size_t count);
@@ -117,7 +135,12 @@ class FakeCluster {
   // False: the stream is to be broken.
   bool Handle(int server, const v1::OperationBatch& batch,
               const std::shared_ptr<Stream>& stream);
-  v1::GetMapResponse MapResponse();
+  v1::GetMapResponse MapResponse(int server);
+  v1::GetStatusResponse StatusResponse(int server);
+  grpc::Status Remove(int server, const v1::RemoveServerRequest& request,
+                      v1::RemoveServerResponse* response);
+  // With the lock held.
+  void FinishRemovals();
 
   std::string config_file_;
   std::vector<std::unique_ptr<Node>> nodes_;
@@ -139,6 +162,12 @@ class FakeCluster {
   uint64_t messages_ ABSL_GUARDED_BY(mutex_) = 0;
   int map_fetches_ ABSL_GUARDED_BY(mutex_) = 0;
   bool refuse_die_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string refuse_removal_ ABSL_GUARDED_BY(mutex_);
+  int maps_until_left_ ABSL_GUARDED_BY(mutex_) = 2;
+  std::map<int, uint64_t> applied_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, bool> unhealthy_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, int> asked_ ABSL_GUARDED_BY(mutex_);
+  Starter starter_ ABSL_GUARDED_BY(mutex_);
   std::string violation_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> stoppers_ ABSL_GUARDED_BY(mutex_);
 };

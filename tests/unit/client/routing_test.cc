@@ -98,10 +98,11 @@ TEST(RouterTest, TakesNewerMapsOfItsClusterAlone) {
   EXPECT_FALSE(router.Update(next)) << "same epoch";
   next.epoch = 7;
   next.slots.assign(kv::kSlotCount, kGroup);
+  EXPECT_TRUE(router.Update(next));
   kv::ClusterMap foreign = next;
   foreign.cluster_id ^= 1;
+  foreign.epoch = 8;
   EXPECT_FALSE(router.Update(foreign));
-  EXPECT_TRUE(router.Update(next));
   EXPECT_EQ(router.epoch(), 7u);
   EXPECT_EQ(router.GroupOf(4095), kGroup);
   EXPECT_EQ(router.Target(kGroup), leader) << "a leader outlives the map";
@@ -117,6 +118,42 @@ TEST(RouterTest, UnknownGroupHasNoTarget) {
   router.Failed(unknown, 0);
   router.Succeeded(unknown, 0);
   EXPECT_FALSE(router.NotLeader(unknown, 0, "10.0.0.1:5001"));
+}
+
+// The id of a cluster is made from the file that it began with.
+TEST(RouterTest, AnEditedFileFindsItsCluster) {
+  kv::ClusterMap cluster = MapOf(5);
+  cluster.cluster_id ^= 1;
+  Router edited(MapOf(6), 0);
+  EXPECT_TRUE(edited.Update(cluster)) << "it has most of the file's servers";
+  EXPECT_EQ(edited.map().cluster_id, cluster.cluster_id);
+  kv::ClusterMap other = MapOf(6);
+  other.epoch = 9;
+  EXPECT_FALSE(edited.Update(other)) << "and is the one from now on";
+
+  Router foreign(MapOf(10), 0);
+  EXPECT_FALSE(foreign.Update(cluster)) << "half of the servers is not most";
+  cluster.nodes[0].state = kv::NodeState::kLeft;
+  cluster.nodes[1].state = kv::NodeState::kLeft;
+  Router old(MapOf(6), 0);
+  EXPECT_FALSE(old.Update(cluster)) << "those that left do not count";
+}
+
+TEST(RouterTest, TheMapIsAskedForAtServersOfTheMapAndOfTheFile) {
+  Router router(MapOf(3), 0);
+  kv::ClusterMap map = MapOf(5);
+  map.cluster_id = router.map().cluster_id;
+  map.epoch = 2;
+  map.nodes.erase(map.nodes.begin());  // the file's first
+  map.nodes[0].state = kv::NodeState::kLeft;
+  ASSERT_TRUE(router.Update(map));
+  std::multiset<std::string> asked;
+  for (int i = 0; i < 4; ++i) {
+    asked.insert(router.AddressOf(router.NextForMap()));
+  }
+  EXPECT_EQ(asked,
+            (std::multiset<std::string>{"10.0.0.1:5000", "10.0.0.1:5002",
+                                        "10.0.0.1:5003", "10.0.0.1:5004"}));
 }
 
 TEST(RouterTest, TheMapIsAskedForAtEveryNodeInTurn) {

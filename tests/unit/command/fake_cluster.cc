@@ -38,7 +38,8 @@ struct FakeCluster::Server final : v1::Cluster::CallbackService,
   std::string address;
   int reserved = -1;  // a bound socket that does not listen
   v1::GetStatusResponse status;
-  const v1::GetMapResponse* map = nullptr;
+  v1::GetMapResponse* map = nullptr;
+  const v1::CheckResponse* check = nullptr;
   std::unique_ptr<grpc::Server> rpc;
 
   // Ends when the caller has gone.
@@ -65,6 +66,7 @@ struct FakeCluster::Server final : v1::Cluster::CallbackService,
                                    const v1::GetMapRequest*,
                                    v1::GetMapResponse* answer) override {
     if (kind == Kind::kHangs) return new Hanging;
+    absl::MutexLock lock(&transfer_mutex);
     *answer = *map;
     return Answer(context, grpc::Status::OK);
   }
@@ -81,6 +83,67 @@ struct FakeCluster::Server final : v1::Cluster::CallbackService,
       return Answer(context, {grpc::StatusCode::ABORTED, "it did not happen"});
     }
     answer->set_leader(request->target());
+    return Answer(context, grpc::Status::OK);
+  }
+
+  // "" when it is the first server itself.
+  std::string OtherLeader() const {
+    const std::string& leader = map->nodes(0).address();
+    return leader == address ? "" : leader;
+  }
+
+  grpc::ServerUnaryReactor* SetMembers(
+      grpc::CallbackServerContext* context,
+      const v1::SetMembersRequest* request,
+      v1::SetMembersResponse* answer) override {
+    absl::MutexLock lock(&transfer_mutex);
+    answer->set_leader(OtherLeader());
+    if (!answer->leader().empty()) return Answer(context, grpc::Status::OK);
+    v1::Group* group = map->mutable_groups(static_cast<int>(request->group()));
+    if (request->expected_size() != group->members_size()) {
+      return Answer(context,
+                    {grpc::StatusCode::ABORTED, "somebody was faster"});
+    }
+    group->clear_members();
+    for (const v1::Node& node : map->nodes()) {
+      for (const std::string& server : request->servers()) {
+        if (node.address() == server) group->add_members(node.id());
+      }
+    }
+    *group->mutable_target() = group->members();
+    map->set_epoch(map->epoch() + 1);
+    answer->set_epoch(map->epoch());
+    return Answer(context, grpc::Status::OK);
+  }
+
+  grpc::ServerUnaryReactor* RemoveServer(
+      grpc::CallbackServerContext* context,
+      const v1::RemoveServerRequest* request,
+      v1::RemoveServerResponse* answer) override {
+    absl::MutexLock lock(&transfer_mutex);
+    answer->set_leader(OtherLeader());
+    if (!answer->leader().empty()) return Answer(context, grpc::Status::OK);
+    for (v1::Node& node : *map->mutable_nodes()) {
+      if (node.address() != request->server()) continue;
+      if (map->nodes_size() == 3) {
+        return Answer(context, {grpc::StatusCode::FAILED_PRECONDITION,
+                                "group 0 would be left with 2 voters"});
+      }
+      node.set_state(v1::LEFT);
+    }
+    map->set_epoch(map->epoch() + 1);
+    answer->set_epoch(map->epoch());
+    return Answer(context, grpc::Status::OK);
+  }
+
+  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* context,
+                                  const v1::CheckRequest* request,
+                                  v1::CheckResponse* answer) override {
+    for (const v1::CheckedGroup& group : check->groups()) {
+      for (const uint64_t wanted : request->groups()) {
+        if (wanted == group.group()) *answer->add_groups() = group;
+      }
+    }
     return Answer(context, grpc::Status::OK);
   }
 
@@ -124,6 +187,7 @@ FakeCluster::FakeCluster(const std::vector<Kind>& kinds) {
     servers_.push_back(std::make_unique<Server>());
     servers_.back()->kind = kind;
     servers_.back()->map = &map_;
+    servers_.back()->check = &check_;
     servers_.back()->Start();
   }
   Describe();

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kv739/v1/admin.pb.h"
 #include "kv739/v1/cluster.pb.h"
 
 namespace kv739::command {
@@ -32,12 +33,21 @@ class FakeCluster {
   void ReverseMembers();
   // Of the last TransferLeader that a server got: "server group target".
   std::string last_transfer() const;
+  // What every server says; to be changed before anyone asks.
+  v1::GetMapResponse* map() { return &map_; }
+  // The answer to Check, of the groups that are asked for.
+  v1::CheckResponse* check() { return &check_; }
+  // SetMembers: the first server is the directory's leader, the others name
+  // it. It gives the group these voters at once, unless they are not what is
+  // expected: ABORTED then.
+  // RemoveServer: likewise; the node has left at once.
 
  private:
   struct Server;
   void Describe();
   std::vector<std::unique_ptr<Server>> servers_;
   v1::GetMapResponse map_;
+  v1::CheckResponse check_;
 };
 
 }  // namespace kv739::command
