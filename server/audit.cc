@@ -120,14 +120,8 @@ absl::StatusOr<AuditMessage> DecodeAuditMessage(absl::string_view bytes) {
 
 // ---- replica ----
 
-AuditBatch NextAuditBatch(absl::Span<const raft::Entry> entries) {
-  for (size_t i = 0; i < entries.size(); ++i) {
-    if (entries[i].kind == raft::EntryKind::kCommand &&
-        kv::IsAudit(*entries[i].data)) {
-      return {i + 1, true};
-    }
-  }
-  return {entries.size(), false};
+bool IsAuditEntry(const raft::Entry& entry) {
+  return entry.kind == raft::EntryKind::kCommand && kv::IsAudit(*entry.data);
 }
 
 std::optional<AuditDuty::Work> AuditDuty::Add(Work work) {

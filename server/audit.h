@@ -26,7 +26,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 #include "kv/state_machine.h"
 #include "raft/configuration.h"
 #include "raft/types.h"
@@ -71,13 +70,20 @@ absl::StatusOr<AuditMessage> DecodeAuditMessage(absl::string_view bytes);
 
 // ---- replica ----
 
-// How many of `entries` may be applied together: all of them, or up to the
-// first audit entry and with it, so that the state can be hashed right there.
+// How many entries may be applied together: all of them, or up to the first
+// audit entry and with it, so that the state can be hashed right there.
 struct AuditBatch {
   size_t count = 0;
   bool audit = false;  // the last of them is an audit entry
 };
-AuditBatch NextAuditBatch(absl::Span<const raft::Entry> entries);
+bool IsAuditEntry(const raft::Entry& entry);
+template <typename Entries>  // a span, a vector, a deque
+AuditBatch NextAuditBatch(const Entries& entries) {
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (IsAuditEntry(entries[i])) return {i + 1, true};
+  }
+  return {entries.size(), false};
+}
 
 // The states that a replica has still to hash: one at a time, and of those that
 // wait only the newest, for each holds a view of the store. (A replica that

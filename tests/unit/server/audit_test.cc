@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/types/span.h"
 #include "kv/command.h"
 #include "kv/engine.h"
 
@@ -444,7 +445,7 @@ TEST(AuditBatchTest, EndsAtTheFirstAuditEntry) {
   EXPECT_TRUE(NextAuditBatch(rest.subspan(3)).audit);
   EXPECT_EQ(NextAuditBatch(rest.subspan(5)).count, 1u);
   EXPECT_FALSE(NextAuditBatch(rest.subspan(5)).audit);
-  EXPECT_EQ(NextAuditBatch({}).count, 0u);
+  EXPECT_EQ(NextAuditBatch(rest.subspan(6)).count, 0u);
 }
 
 // One replica, and what it reports while it applies entries in batches that end
