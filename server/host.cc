@@ -55,6 +55,8 @@ class Host::Impl {
   void OnPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages);
   void OnNodeMessage(raft::NodeId from, NodeMessage message);
   void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch);
+  void OnAuditMessage(raft::NodeId from, const std::string& payload);
+  void Check(raft::GroupId group, Replica::AuditDone done);
   void ProposeDirectoryChange(const kv::DirectoryChange& change,
                               DirectoryDone done) {
     directory_.Propose(change, std::move(done));
@@ -200,8 +202,23 @@ void Host::Impl::OnNodeMessage(raft::NodeId from, NodeMessage message) {
       conditions_.PeerIsLow(from);
       return;
     case NodeMessage::Kind::kAudit:
+      OnAuditMessage(from, message.payload);
       return;
   }
+}
+
+void Host::Impl::OnAuditMessage(raft::NodeId from, const std::string& payload) {
+  auto message = DecodeAuditMessage(payload);
+  if (!message.ok()) return;
+  const raft::GroupId group =
+      std::visit([](const auto& m) { return m.group; }, *message);
+  LoopOf(group).Post(
+      [this, from, group, message = *std::move(message)](Turn& turn) {
+        Replica* replica = LoopOf(group).Find(group);
+        if (replica == nullptr) return;
+        replica->OnAuditMessage(from, message, turn);
+        if (replica->Touch()) turn.touched.push_back(replica);
+      });
 }
 
 void Host::Impl::WatchDisk() {
@@ -286,6 +303,19 @@ void Host::Impl::TransferLeadership(raft::GroupId group, raft::NodeId target,
         replica->Transfer(target, std::move(done));
         if (replica->Touch()) turn.touched.push_back(replica);
       });
+}
+
+void Host::Impl::Check(raft::GroupId group, Replica::AuditDone done) {
+  LoopOf(group).Post([this, group, done = std::move(done)](Turn& turn) mutable {
+    Replica* replica = LoopOf(group).Find(group);
+    if (replica == nullptr) {
+      done(absl::NotFoundError(
+          absl::StrCat("group ", group.value(), " is not on this server")));
+      return;
+    }
+    replica->Check(std::move(done));
+    if (replica->Touch()) turn.touched.push_back(replica);
+  });
 }
 
 void Host::Impl::BeginStop(absl::AnyInvocable<void(int)> done) {
@@ -381,6 +411,10 @@ void Host::TransferLeadership(
     raft::GroupId group, raft::NodeId target,
     absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) {
   impl_->TransferLeadership(group, target, std::move(done));
+}
+void Host::Check(raft::GroupId group,
+                 absl::AnyInvocable<void(absl::StatusOr<AuditResult>)> done) {
+  impl_->Check(group, std::move(done));
 }
 void Host::BeginStop(absl::AnyInvocable<void(int still_led)> done) {
   impl_->BeginStop(std::move(done));

@@ -25,6 +25,7 @@
 #include "kv/engine.h"
 #include "kv/state_machine.h"
 #include "raft/options.h"
+#include "server/audit.h"
 #include "server/background.h"
 #include "server/clock.h"
 #include "server/directory_client.h"
@@ -52,6 +53,7 @@ struct HostOptions {
   // Keys of letters, digits and - _ . / only.
   bool portable_keys = false;
   KeeperOptions keeper;
+  AuditOptions audit;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
 };
@@ -107,6 +109,13 @@ class Host : public RequestHandler {
   void TransferLeadership(
       raft::GroupId group, raft::NodeId target,
       absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) override;
+
+  // Compares the replicas of a group that this node leads, in an audit that
+  // begins now. `done` gets what was found once all have reported or the time
+  // is up; FAILED_PRECONDITION when not leader, NOT_FOUND for a group that is
+  // not here, UNAVAILABLE when leadership changes meanwhile. It must not block.
+  void Check(raft::GroupId group,
+             absl::AnyInvocable<void(absl::StatusOr<AuditResult>)> done);
 
   // From now on new requests are refused as kUnavailable; leaderships are
   // handed over; `done` is called with the number of groups still led once

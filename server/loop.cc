@@ -138,6 +138,7 @@ void Loop::Run(bool on_log_thread) {
     SendMessages(turn);
     SubmitLog(turn);
     StartFetches(turn);
+    StartHashes(turn);
     GiveUp();
     CarryOut(turn);
     // The log thread leaves what came meanwhile to the turn after its next
@@ -175,6 +176,7 @@ void Loop::HandleTick(Turn& turn) {
   ++ticks_;
   for (const auto& replica : replicas_) {
     replica->Tick();
+    replica->KeepAudits(turn);
     Touch(replica.get(), turn);
   }
   if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep();
@@ -269,6 +271,9 @@ void Loop::SendMessages(Turn& turn) {
     stats_.peer_messages_sent += messages.size();
     parts_.transport->Send(to, std::move(messages));
   }
+  for (auto& [to, message] : turn.node_messages) {
+    parts_.transport->SendToNode(to, std::move(message));
+  }
 }
 
 // ---- the log ----
@@ -343,6 +348,22 @@ void Loop::StartFetches(Turn& turn) {
           if (entries.ok()) event.entries = *std::move(entries);
           Post(std::move(event));
         });
+  }
+}
+
+void Loop::StartHashes(Turn& turn) {
+  for (HashRequest& request : turn.hashes) {
+    parts_.background->Run([this, group = request.group,
+                            work = std::move(request.work)]() mutable {
+      auto hash = work.job->Run();
+      work.job.reset();  // its view holds on to old data
+      Post([this, group, at = work.at, hash = std::move(hash)](Turn& next) {
+        Replica* replica = Find(group);
+        if (replica == nullptr) return;
+        replica->Hashed(at, hash, next);
+        Touch(replica, next);
+      });
+    });
   }
 }
 

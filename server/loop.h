@@ -106,6 +106,7 @@ class Loop {
   void SendMessages(Turn& turn);
   void SubmitLog(Turn& turn);
   void StartFetches(Turn& turn);
+  void StartHashes(Turn& turn);
   void StartLogWrite(std::vector<wal::GroupWrite> writes,
                      std::vector<DurableGroup> durable);
   void OnLogDone(std::vector<DurableGroup> durable);

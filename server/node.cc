@@ -82,6 +82,7 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   };
   options.keeper.replace_after_ticks = ticks(settings.replace_after_s);
   options.keeper.candidate_timeout_ticks = ticks(settings.candidate_timeout_s);
+  options.audit.interval_ticks = ticks(settings.audit_interval_s);
   options.keeper.round_ticks = settings.election_timeout_ticks;
   options.max_pending_proposals =
       static_cast<uint32_t>(settings.max_pending_proposals);

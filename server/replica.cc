@@ -98,7 +98,8 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
       maps_(maps),
       clock_(clock),
       machine_(std::move(hosted.machine)),
-      keeper_(options.keeper) {
+      keeper_(options.keeper),
+      audits_(options.audit, hosted.group, 0) {
   versions_.Observe(machine_->last_version());
   if (machine_->directory() != nullptr) TellDirectory();
 }
@@ -214,6 +215,7 @@ void Replica::AbandonAll(Turn& turn) {
   for (auto& [index, reads] : confirmed_) refuse_reads(reads);
   confirmed_.clear();
   FailPending(turn);
+  StopAudits("the server is stopping");
   if (transfer_done_) {
     std::exchange(transfer_done_,
                   nullptr)(absl::UnavailableError("the server is stopping"));
@@ -332,17 +334,23 @@ void Replica::OnSoftState(const raft::SoftState& soft, Turn& turn) {
   }
   // Another leader, or this one again in a later term, decides what becomes
   // of the writes under way; their clients ask again under their sessions.
-  if (led && (!leads || soft.term != soft_.term)) FailPending(turn);
+  if (led && (!leads || soft.term != soft_.term)) {
+    FailPending(turn);
+    StopAudits("leadership changed before the end of the audit");
+  }
   soft_ = soft;
 }
 
 absl::Status Replica::ApplyCommitted(Turn& turn) {
   apply_stalled_ = false;
   while (!unapplied_.empty()) {
-    // One batch of what is there; the core bounds it (max_apply_bytes).
+    // One batch of what is there; the core bounds it (max_apply_bytes). It ends
+    // where the state is to be hashed.
+    const AuditBatch batch = NextAuditBatch(unapplied_);
+    const auto end = unapplied_.begin() + static_cast<ptrdiff_t>(batch.count);
     std::vector<raft::Entry> entries(
         std::make_move_iterator(unapplied_.begin()),
-        std::make_move_iterator(unapplied_.end()));
+        std::make_move_iterator(end));
     std::vector<kv::ApplyResult> results;
     absl::Status status = machine_->Apply(entries, &results);
     if (absl::IsResourceExhausted(status)) {
@@ -352,7 +360,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
       return absl::OkStatus();
     }
     if (!status.ok()) return status;
-    unapplied_.clear();
+    unapplied_.erase(unapplied_.begin(), end);
     turn.stats->entries_per_apply.Observe(entries.size());
     turn.now_nanos = clock_->MonotonicNanos();
     for (size_t i = 0; i < entries.size(); ++i) {
@@ -360,6 +368,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     }
     core_->Applied(entries.back().index);
     TellDirectory();
+    if (batch.audit) BeginHash(turn);
   }
   return absl::OkStatus();
 }
@@ -480,6 +489,9 @@ ReplicaStats Replica::Stats() const {
   }
   stats.elections_started = elections_started_;
   stats.elections_won = elections_won_;
+  stats.audits = audit_count_;
+  stats.audit_mismatches = audit_mismatches_;
+  stats.fault = fault_;
   if (core_->IsLeader()) stats.keeper = keeper_.status();
   return stats;
 }

@@ -19,6 +19,7 @@
 #include "kv/hybrid_clock.h"
 #include "kv/state_machine.h"
 #include "raft/core.h"
+#include "server/audit.h"
 #include "server/directory_client.h"
 #include "server/group_keeper.h"
 #include "server/host.h"
@@ -44,6 +45,12 @@ struct ReadyReads {
   // Shared: a replica may go meanwhile.
   std::shared_ptr<const kv::StateMachine> machine;
   std::vector<Operation> reads;
+};
+
+// A state to be hashed for an audit, in the background.
+struct HashRequest {
+  raft::GroupId group;
+  AuditDuty::Work work;
 };
 
 struct FetchRequest {
@@ -73,6 +80,8 @@ struct Turn {
   std::vector<wal::GroupWrite> writes;
   std::vector<DurableGroup> durable;
   std::vector<FetchRequest> fetches;
+  std::vector<HashRequest> hashes;
+  std::vector<std::pair<raft::NodeId, NodeMessage>> node_messages;
   std::vector<ReadyReads> reads;
   std::vector<std::pair<std::shared_ptr<ReplySink>, Reply>> replies;
 
@@ -108,6 +117,19 @@ class Replica {
   // Hands leadership to the most advanced voter that is heard of and `suits`,
   // if there is one. Nobody is told how it ends.
   void HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits);
+  // ---- audits: replica_audit.cc ----
+  using AuditDone = absl::AnyInvocable<void(absl::StatusOr<AuditResult>)>;
+  // An audit that begins after this; `done` is called with the loop owned.
+  // FAILED_PRECONDITION when not leader, UNAVAILABLE when leadership changes.
+  void Check(AuditDone done);
+  void OnAuditMessage(raft::NodeId from, const AuditMessage& message,
+                      Turn& turn);
+  void Hashed(raft::LogPosition at,
+              const absl::StatusOr<kv::StateMachine::StateHash>& hash,
+              Turn& turn);
+  // Once a tick.
+  void KeepAudits(Turn& turn);
+
   // This node has the replica no more: answers everything that waits; nothing
   // but the destructor is called afterwards.
   void Retire(Turn& turn);
@@ -150,6 +172,11 @@ class Replica {
   // Tells the node of a map that the directory has got.
   void TellDirectory();
   void CheckTransfer();
+  void BeginHash(Turn& turn);
+  void ProposeAudit();
+  void EndAudit(const AuditResult& result, Turn& turn);
+  void OnVerdict(const AuditVerdict& verdict, Turn& turn);
+  void StopAudits(absl::string_view why);
   Reply Refusal(const Operation& operation, ReplyCode code,
                 std::string message) const;
   Reply NotLeader(const Operation& operation) const;
@@ -177,6 +204,17 @@ class Replica {
   absl::flat_hash_map<raft::ReadId, std::vector<Operation>> unconfirmed_;
   // Confirmed, waiting for applied() to reach the index; ascending.
   std::deque<std::pair<raft::Index, std::vector<Operation>>> confirmed_;
+
+  AuditLeader audits_;
+  AuditDuty audit_duty_;
+  uint64_t audit_ticks_ = 0;
+  raft::LogPosition reported_;  // the state that was last reported
+  // Those who wait for the audit under way, and for the one after it.
+  std::vector<AuditDone> audit_waiters_;
+  std::vector<AuditDone> next_audit_waiters_;
+  uint64_t audit_count_ = 0;       // that this replica led to an end
+  uint64_t audit_mismatches_ = 0;  // replicas that they found wrong
+  std::string fault_;              // why the state here is in doubt
 
   TransferDone transfer_done_;
   uint32_t transfer_ticks_ = 0;  // since it was asked for

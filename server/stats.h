@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "raft/core.h"
@@ -50,7 +51,10 @@ struct ReplicaStats {
   uint64_t pending_reads = 0;
   uint64_t elections_started = 0;
   uint64_t elections_won = 0;
-  KeeperStatus keeper;  // of a leader
+  uint64_t audits = 0;            // led by this replica to an end
+  uint64_t audit_mismatches = 0;  // replicas that they found wrong
+  std::string fault;              // why this replica does not serve, or empty
+  KeeperStatus keeper;            // of a leader
 };
 
 struct HostStats {
