@@ -200,6 +200,17 @@ void Builder::Replicas(const std::vector<ReplicaStats>& replicas) {
   PerGroup(replicas, kCounter, "kv739_elections_won_total",
            "Elections that this replica has won.",
            [](const R& r) { return r.elections_won; });
+  PerGroup(replicas, kCounter, "kv739_audits_total",
+           "Audits that this replica has led to an end.",
+           [](const R& r) { return r.audits; });
+  PerGroup(replicas, kCounter, "kv739_audit_mismatches_total",
+           "Replicas that audits led by this one have found to differ from the "
+           "others or to be unreadable.",
+           [](const R& r) { return r.audit_mismatches; });
+  PerGroup(
+      replicas, kGauge, "kv739_replica_fault",
+      "1 when the state of this replica is in doubt and it does not serve.",
+      [](const R& r) { return r.fault.empty() ? 0 : 1; });
 }
 
 void Builder::Requests(const HostStats& host) {

@@ -120,6 +120,11 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
 // ---- inputs ----
 
 void Replica::Request(Operation operation, Turn& turn) {
+  if (!fault_.empty()) {
+    Reply reply = Refusal(operation, ReplyCode::kUnavailable, fault_);
+    turn.Answer(operation, std::move(reply));
+    return;
+  }
   if (!core_->IsLeader() && operation.kind != OpKind::kGetStale) {
     Reply reply = NotLeader(operation);
     turn.Answer(operation, std::move(reply));

@@ -64,9 +64,9 @@ void Replica::OnVerdict(const AuditVerdict& verdict, Turn&) {
   // Of the state that we reported, and not of one that was replaced since.
   if (verdict.at != reported_) return;
   reported_ = {};
-  fault_ = verdict.finding;
-  LogError("group ", group_.value(), ": the state of this replica ",
-           verdict.finding, "; it does not serve any more");
+  fault_ = absl::StrCat("the state of this replica of group ", group_.value(),
+                        " ", verdict.finding);
+  LogError(fault_, "; it does not serve any more");
   core_->SetFit(false);
 }
 

@@ -50,9 +50,12 @@ class HostCluster::NodeTransport : public server::Transport {
   void Send(raft::NodeId to,
             std::vector<server::GroupMessage> messages) override {
     cluster_->network_.push_back(
-        {self_, cluster_->NodeOf(to), std::move(messages)});
+        {self_, cluster_->NodeOf(to), std::move(messages), std::nullopt});
   }
-  void SendToNode(raft::NodeId, server::NodeMessage) override {}
+  void SendToNode(raft::NodeId to, server::NodeMessage message) override {
+    cluster_->network_.push_back(
+        {self_, cluster_->NodeOf(to), {}, std::move(message)});
+  }
   bool Connected(raft::NodeId peer) const override {
     const Node& node = *cluster_->nodes_[cluster_->NodeOf(peer)];
     return node.host != nullptr && !node.isolated &&
@@ -193,7 +196,11 @@ bool HostCluster::DeliverOne() {
   Node& from = *nodes_[message.from];
   Node& to = *nodes_[message.to];
   if (from.isolated || to.isolated || to.host == nullptr) return true;
-  to.host->OnPeerMessages(from.id, std::move(message.messages));
+  if (message.of_node) {
+    to.host->OnNodeMessage(from.id, *std::move(message.of_node));
+  } else {
+    to.host->OnPeerMessages(from.id, std::move(message.messages));
+  }
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,8 @@ class HostCluster {
   ManualClock& clock() { return clock_; }
   std::shared_ptr<Answers> answers() { return answers_; }
   server::HostStats Stats(int node);
+  // The store below the host, for damage.
+  kv::Engine* engine(int node) { return nodes_[node]->engine.get(); }
 
  private:
   class NodeTransport;
@@ -103,6 +106,7 @@ class HostCluster {
     int from;
     int to;
     std::vector<server::GroupMessage> messages;
+    std::optional<server::NodeMessage> of_node;  // instead
   };
 
   void OpenLog(int node);
