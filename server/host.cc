@@ -6,7 +6,9 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "server/gate.h"
 #include "server/loop.h"
+#include "server/snapshot_flusher.h"
 
 namespace kv739::server {
 namespace {
@@ -30,12 +32,27 @@ struct Gather {
 class Host::Impl {
  public:
   Impl(const HostOptions& options, const HostParts& parts)
-      : options_(options), parts_(parts) {
+      : options_(options),
+        parts_(parts),
+        own_background_(parts.background == nullptr ? StartBackground()
+                                                    : nullptr),
+        background_(parts.background != nullptr ? parts.background
+                                                : own_background_.get()),
+        flusher_(parts.engine, background_) {
+    SnapshotContext snapshots;
+    snapshots.engine = parts_.engine;
+    snapshots.log = parts_.log;
+    snapshots.clock = parts_.clock;
+    snapshots.background = background_;
+    snapshots.flusher = &flusher_;
+    snapshots.fetcher = parts_.fetcher;
+    snapshots.install_dir = parts_.install_dir;
     for (int i = 0; i < options_.loops; ++i) {
-      loops_.push_back(
-          std::make_unique<Loop>(options_, parts_, parts_.random->Next()));
+      loops_.push_back(std::make_unique<Loop>(
+          options_, parts_, parts_.random->Next(), snapshots, gate_));
     }
   }
+  ~Impl() { CloseBackground(); }
 
   absl::Status Add(HostedReplica replica) {
     hosted_.insert(replica.group);
@@ -67,6 +84,11 @@ class Host::Impl {
   Loop& LoopOf(raft::GroupId group) {
     return *loops_[group.value() % loops_.size()];
   }
+  // No other thread comes back to the loops from here on.
+  void CloseBackground() {
+    gate_->Close();
+    background_->Stop();
+  }
   // OK, or why the operation is refused before any group sees it.
   bool Check(const kv::ClusterMap& map, Operation& operation,
              Reply* refusal) const;
@@ -74,6 +96,10 @@ class Host::Impl {
   const HostOptions options_;
   const HostParts parts_;
   absl::flat_hash_set<raft::GroupId> hosted_;
+  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+  const std::unique_ptr<Background> own_background_;
+  Background* const background_;
+  Flusher flusher_;
   std::vector<std::unique_ptr<Loop>> loops_;
 };
 
@@ -168,6 +194,7 @@ void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
     const std::lock_guard lock(gather->mutex);
     gather->missing = loops_.size();
     gather->value.map_epoch = parts_.maps->Get()->epoch;
+    gather->value.store_flushes = flusher_.flushes();
   }
   for (auto& loop : loops_) {
     loop->Post([gather, loop = loop.get()](Turn&) {
@@ -253,6 +280,7 @@ void Host::Impl::Stop() {
       for (const auto& replica : loop->replicas()) replica->AbandonAll(turn);
     });
   }
+  CloseBackground();
 }
 
 Host::Host(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -25,10 +25,13 @@
 #include "kv/engine.h"
 #include "kv/state_machine.h"
 #include "raft/options.h"
+#include "server/background.h"
 #include "server/clock.h"
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
+#include "server/snapshot_compaction.h"
+#include "server/snapshot_exchange.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal_thread.h"
@@ -49,6 +52,7 @@ struct HostOptions {
   bool portable_keys = false;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
+  SnapshotOptions snapshot;
 };
 
 // What Host needs of the node around it; all must outlive it.
@@ -59,6 +63,14 @@ struct HostParts {
   Clock* clock = nullptr;
   MapHolder* maps = nullptr;
   raft::Random* random = nullptr;
+  // Null: the host starts a thread of its own. It stops when the host does.
+  Background* background = nullptr;
+  // Brings snapshots of other nodes; null: none are received. All streams have
+  // ended before the host does, at latest after Stop().
+  SnapshotFetcher* fetcher = nullptr;
+  // For the files of snapshots that arrive; on the file system of the store,
+  // for this host alone. Made when it is needed.
+  std::string install_dir;
   // Called when a replica cannot go on (its store failed): the node must
   // stop. Any thread.
   std::function<void(const absl::Status&)> on_failure;

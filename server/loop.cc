@@ -44,16 +44,26 @@ void Touch(Replica* replica, Turn& turn) {
 
 }  // namespace
 
-Loop::Loop(const HostOptions& options, const HostParts& parts, uint64_t seed)
+Loop::Loop(const HostOptions& options, const HostParts& parts, uint64_t seed,
+           SnapshotContext snapshots, std::shared_ptr<Gate> gate)
     : options_(options),
       parts_(parts),
-      random_(std::make_unique<SeededRandom>(seed)) {}
+      random_(std::make_unique<SeededRandom>(seed)),
+      snapshots_(std::move(snapshots)) {
+  snapshots_.options = &options_.snapshot;
+  snapshots_.post = [this, gate = std::move(gate)](raft::GroupId group,
+                                                   ReplicaCall call) {
+    if (!gate->Enter()) return;
+    PostTo(group, std::move(call));
+    gate->Leave();
+  };
+}
 
 Loop::~Loop() = default;
 
 absl::Status Loop::AddReplica(HostedReplica hosted) {
   auto replica = Replica::Create(options_, std::move(hosted), parts_.maps,
-                                 random_.get(), parts_.clock);
+                                 random_.get(), parts_.clock, &snapshots_);
   if (!replica.ok()) return replica.status();
   by_group_[(*replica)->group()] = replica->get();
   replicas_.push_back(*std::move(replica));
@@ -69,6 +79,17 @@ Replica* Loop::Find(raft::GroupId group) {
 // ---- the inbox ----
 
 void Loop::Post(InboxEvent event) { PostFrom(std::move(event), false); }
+
+void Loop::PostTo(raft::GroupId group, ReplicaCall call) {
+  PostFrom(
+      [this, group, call = std::move(call)](Turn& turn) mutable {
+        Replica* replica = Find(group);
+        if (replica == nullptr) return;
+        std::move(call)(*replica, turn);
+        Touch(replica, turn);
+      },
+      true);
+}
 
 void Loop::PostFrom(InboxEvent event, bool on_log_thread) {
   const uint64_t weight = Weight(event);
@@ -221,7 +242,7 @@ void Loop::SendMessages(Turn& turn) {
 // ---- the log ----
 
 void Loop::SubmitLog(Turn& turn) {
-  if (turn.durable.empty()) return;
+  if (turn.durable.empty() && turn.writes.empty()) return;
   {
     const std::lock_guard lock(log_mutex_);
     if (log_busy_) {
@@ -250,13 +271,15 @@ void Loop::OnLogDone(std::vector<DurableGroup> durable) {
   // What was gathered meanwhile goes to the disk first.
   std::vector<wal::GroupWrite> writes;
   std::vector<DurableGroup> next;
+  bool more = false;
   {
     const std::lock_guard lock(log_mutex_);
     writes.swap(next_writes_);
     next.swap(next_durable_);
-    log_busy_ = !next.empty();
+    log_busy_ = !next.empty() || !writes.empty();
+    more = log_busy_;
   }
-  if (!next.empty()) StartLogWrite(std::move(writes), std::move(next));
+  if (more) StartLogWrite(std::move(writes), std::move(next));
 
   // Acknowledgements leave from here, without waiting for the loop.
   absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;

@@ -13,6 +13,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "server/gate.h"
 #include "server/host.h"
 #include "server/operation.h"
 #include "server/replica.h"
@@ -44,7 +45,9 @@ using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
 
 class Loop {
  public:
-  Loop(const HostOptions& options, const HostParts& parts, uint64_t seed);
+  // `snapshots.post` is filled in.
+  Loop(const HostOptions& options, const HostParts& parts, uint64_t seed,
+       SnapshotContext snapshots, std::shared_ptr<Gate> gate);
   ~Loop();
 
   // Before the first Post.
@@ -53,6 +56,9 @@ class Loop {
   // Any thread. Takes the event unless the inbox is full: operations are then
   // answered kOverloaded and messages dropped; other events always fit.
   void Post(InboxEvent event);
+  // For threads that have other things to do than to run a loop under load:
+  // one turn, as the log thread does it.
+  void PostTo(raft::GroupId group, ReplicaCall call);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);
@@ -94,6 +100,7 @@ class Loop {
   const HostOptions options_;
   const HostParts parts_;
   std::unique_ptr<raft::Random> random_;
+  SnapshotContext snapshots_;
 
   // std::mutex throughout: Debian's abseil is not built for the thread
   // sanitizer, which would not see its locks.

@@ -1,6 +1,7 @@
 #include "server/replica.h"
 
 #include "absl/strings/str_cat.h"
+#include "server/snapshot_replica.h"
 
 namespace kv739::server {
 namespace {
@@ -99,7 +100,7 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
 
 absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
     const HostOptions& options, HostedReplica hosted, MapHolder* maps,
-    raft::Random* random, Clock* clock) {
+    raft::Random* random, Clock* clock, const SnapshotContext* snapshots) {
   raft::Options raft_options = options.raft;
   raft_options.self = options.self;
   auto core = raft::Core::Create(raft_options, std::move(hosted.state), random);
@@ -107,8 +108,12 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
   std::unique_ptr<Replica> replica(
       new Replica(options, std::move(hosted), maps, clock));
   replica->core_ = *std::move(core);
+  replica->snapshots_ =
+      std::make_unique<ReplicaSnapshots>(snapshots, replica.get());
   return replica;
 }
+
+Replica::~Replica() = default;
 
 // ---- inputs ----
 
@@ -166,8 +171,16 @@ void Replica::Transfer(raft::NodeId target, TransferDone done) {
   transfer_ticks_ = 0;
 }
 
+void Replica::Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
+  // What was dropped while it was read is not in the core's log any more.
+  const raft::Index start = core_->log_start().index;
+  std::erase_if(entries, [&](const auto& e) { return e.index <= start; });
+  core_->Fetched(peer, std::move(entries));
+}
+
 void Replica::Tick() {
   core_->Tick();
+  snapshots_->Tick();
   if (transfer_done_) ++transfer_ticks_;
 }
 
@@ -203,6 +216,8 @@ void Replica::AbandonAll(Turn& turn) {
 absl::Status Replica::Finish(Turn& turn) {
   ProposeRequested(turn);
   StartReads(turn);
+  absl::Status advanced = snapshots_->Advance(turn);
+  if (!advanced.ok()) return advanced;
   // Applying can make more ready (a leader's commit follows from what it has
   // applied only rarely), so go on until nothing is left.
   do {
@@ -451,6 +466,7 @@ ReplicaStats Replica::Stats() const {
   }
   stats.elections_started = elections_started_;
   stats.elections_won = elections_won_;
+  snapshots_->AddStats(&stats);
   return stats;
 }
 

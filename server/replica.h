@@ -20,6 +20,7 @@
 #include "raft/core.h"
 #include "server/host.h"
 #include "server/operation.h"
+#include "server/snapshot_context.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal.h"
@@ -27,6 +28,7 @@
 namespace kv739::server {
 
 class Replica;
+class ReplicaSnapshots;
 
 // What becomes true once a log write is durable.
 struct DurableGroup {
@@ -78,9 +80,12 @@ class Replica {
  public:
   static absl::StatusOr<std::unique_ptr<Replica>> Create(
       const HostOptions& options, HostedReplica hosted, MapHolder* maps,
-      raft::Random* random, Clock* clock);
+      raft::Random* random, Clock* clock, const SnapshotContext* snapshots);
+  ~Replica();
 
   raft::GroupId group() const { return group_; }
+  raft::Index applied() const { return core_->applied(); }
+  ReplicaSnapshots& snapshots() { return *snapshots_; }
   bool has_leader() const { return static_cast<bool>(soft_.leader); }
   bool IsLeader() const { return core_->IsLeader(); }
 
@@ -91,9 +96,7 @@ class Replica {
   void Persisted(const raft::PersistedPosition& position) {
     core_->Persisted(position);
   }
-  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
-    core_->Fetched(peer, std::move(entries));
-  }
+  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
   // `done` is called with the loop owned: it must not block.
   void Transfer(raft::NodeId target, TransferDone done);
@@ -111,6 +114,7 @@ class Replica {
   ReplicaStats Stats() const;
 
  private:
+  friend class ReplicaSnapshots;
   struct Pending {
     raft::LogPosition position;
     OpKind kind;
@@ -142,6 +146,7 @@ class Replica {
   Clock* const clock_;
   std::unique_ptr<kv::StateMachine> machine_;
   std::unique_ptr<raft::Core> core_;
+  std::unique_ptr<ReplicaSnapshots> snapshots_;
   raft::SoftState soft_;
   kv::HybridClock versions_;
   bool touched_ = false;

@@ -49,6 +49,8 @@ struct ReplicaStats {
   uint64_t pending_reads = 0;
   uint64_t elections_started = 0;
   uint64_t elections_won = 0;
+  raft::Index snapshot_index;  // applied durably: no log is needed below it
+  uint64_t compactions = 0;    // times that the log was cut
 };
 
 struct HostStats {
@@ -65,6 +67,7 @@ struct HostStats {
   uint64_t peer_messages_sent = 0;
   uint64_t peer_messages_dropped = 0;  // for groups that are not here
   uint64_t apply_stalls = 0;           // times the engine could take no more
+  uint64_t store_flushes = 0;          // to shorten logs
   uint64_t map_epoch = 0;
   bool stopping = false;
 };

@@ -92,6 +92,27 @@ class HostCluster::NodeLog : public wal::LogWriter {
   std::deque<wal::WalTask> tasks_;
 };
 
+// Does one piece of work at a time, when asked to.
+class HostCluster::NodeBackground : public server::Background {
+ public:
+  bool Submit(Work work) override {
+    if (queue_.size() >= server::kMaxBackgroundWork) return false;
+    queue_.push_back(std::move(work));
+    return true;
+  }
+  void Stop() override { queue_.clear(); }
+  bool RunOne() {
+    if (queue_.empty()) return false;
+    Work work = std::move(queue_.front());
+    queue_.pop_front();
+    std::move(work)();
+    return true;
+  }
+
+ private:
+  std::deque<Work> queue_;
+};
+
 HostCluster::HostCluster(int size, server::HostOptions options)
     : options_(options), root_(MakeRoot()) {
   kv::ClusterFile file;
@@ -146,6 +167,7 @@ void HostCluster::Start(int index) {
   Node& node = *nodes_[index];
   node.log = std::make_unique<NodeLog>(node.wal.get());
   node.transport = std::make_unique<NodeTransport>(this, index);
+  node.background = std::make_unique<NodeBackground>();
   node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
   auto replicas = server::LoadReplicas(node.engine.get(), node.wal.get());
   ASSERT_TRUE(replicas.ok()) << replicas.status();
@@ -159,6 +181,8 @@ void HostCluster::Start(int index) {
   node.maps = std::make_unique<server::MapHolder>(map_);
   parts.maps = node.maps.get();
   parts.random = node.random.get();
+  parts.background = node.background.get();
+  parts.install_dir = absl::StrCat(node.directory, "/install");
   parts.on_failure = [](const absl::Status& status) {
     ADD_FAILURE() << "replica failed: " << status;
   };
@@ -185,6 +209,9 @@ void HostCluster::Settle() {
     for (auto& node : nodes_) {
       if (node->host != nullptr && !node->stalled) {
         moved = node->log->CompleteOne() || moved;
+      }
+      if (node->host != nullptr && !node->background_stalled) {
+        moved = node->background->RunOne() || moved;
       }
     }
   }

@@ -71,6 +71,10 @@ class HostCluster {
   void Isolate(int node, bool isolated) { nodes_[node]->isolated = isolated; }
   // Log writes of this node wait until it is turned off.
   void StallLog(int node, bool stalled) { nodes_[node]->stalled = stalled; }
+  // So does the work of its background.
+  void StallBackground(int node, bool stalled) {
+    nodes_[node]->background_stalled = stalled;
+  }
   // Loses what is not durable, and the process.
   void Crash(int node);
   void Restart(int node);
@@ -79,19 +83,23 @@ class HostCluster {
   ManualClock& clock() { return clock_; }
   std::shared_ptr<Answers> answers() { return answers_; }
   server::HostStats Stats(int node);
+  kv::Engine* engine(int node) { return nodes_[node]->engine.get(); }
 
  private:
   class NodeTransport;
   class NodeLog;
+  class NodeBackground;
   struct Node {
     raft::NodeId id;
     bool isolated = false;
     bool stalled = false;
+    bool background_stalled = false;
     std::string directory;
     std::unique_ptr<kv::MemoryEngine> engine;
     std::unique_ptr<wal::Wal> wal;
     std::unique_ptr<NodeTransport> transport;
     std::unique_ptr<NodeLog> log;
+    std::unique_ptr<NodeBackground> background;
     std::unique_ptr<raft::Random> random;
     std::unique_ptr<server::MapHolder> maps;
     std::unique_ptr<server::Host> host;
