@@ -19,7 +19,9 @@ namespace kv739::kv {
 enum class NodeState : uint8_t {
   kActive = 0,
   kLeaving = 1,  // takes no new place; its places are being filled by others
-  kLeft = 2,     // in no group, and never again: kept so that it can be told
+  // In no target, and never again: kept so that it can be told. One that lost
+  // its disk may be among `members` until its group has settled.
+  kLeft = 2,
 };
 
 struct NodeInfo {
@@ -52,7 +54,9 @@ struct GroupInfo {
 struct ClusterMap {
   uint64_t cluster_id = 0;
   uint64_t epoch = 0;
-  std::vector<NodeInfo> nodes;       // in the cluster file's order
+  // As in the cluster file, then as they came; one that leaves goes to the
+  // end.
+  std::vector<NodeInfo> nodes;
   std::vector<GroupInfo> groups;     // by id; group 0 carries the directory too
   std::vector<raft::GroupId> slots;  // kSlotCount owners
 

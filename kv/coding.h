@@ -33,6 +33,12 @@ inline void AppendFixed64(std::string* out, uint64_t value) {
   out->append(bytes, sizeof bytes);
 }
 
+inline void AppendFixed32(std::string* out, uint32_t value) {
+  char bytes[4];
+  for (int i = 0; i < 4; ++i) bytes[i] = static_cast<char>(value >> (8 * i));
+  out->append(bytes, sizeof bytes);
+}
+
 inline void AppendBigEndian64(std::string* out, uint64_t value) {
   char bytes[8];
   for (int i = 0; i < 8; ++i) {
@@ -71,6 +77,16 @@ class Reader {
       *out = *out << 8 | static_cast<uint8_t>(rest_[i]);
     }
     rest_.remove_prefix(8);
+    return true;
+  }
+
+  bool Fixed32(uint32_t* out) {
+    if (rest_.size() < 4) return false;
+    *out = 0;
+    for (int i = 3; i >= 0; --i) {
+      *out = *out << 8 | static_cast<uint8_t>(rest_[i]);
+    }
+    rest_.remove_prefix(4);
     return true;
   }
 

@@ -10,6 +10,7 @@ namespace {
 //   writes        session [sequence floor, unless session is 0]
 //                 [expected, kCompareAndSwap] key [value, unless kDelete]
 //   kCloseSession session
+//   kDirectory    value
 constexpr uint8_t kFormat = 1;
 
 bool IsWrite(Op op) {
@@ -22,6 +23,9 @@ bool HasValue(Op op) { return IsWrite(op) && op != Op::kDelete; }
 size_t EncodedBytes(const Command& c) {
   size_t bytes = 2 + 8;
   if (c.op == Op::kCloseSession) return bytes + VarintBytes(c.session);
+  if (c.op == Op::kDirectory) {
+    return bytes + VarintBytes(c.value.size()) + c.value.size();
+  }
   if (!IsWrite(c.op)) return bytes;
   bytes += VarintBytes(c.session);
   if (c.session != 0) bytes += VarintBytes(c.sequence) + VarintBytes(c.floor);

@@ -56,16 +56,19 @@ enum class ApplyCode : uint8_t {
   kSessionUnknown = 3,  // never opened, closed or evicted; nothing changed
   kSequenceStale = 4,   // below the session's floor; nothing changed
   kSessionWindow = 5,   // too far above the floor; nothing changed
-  kRefused = 6,         // a change of the directory; `old_value` says why
+  // A change of the directory: `old_value` says why, `version` is the
+  // absl::StatusCode.
+  kRefused = 6,
 };
 
 struct ApplyResult {
   ApplyCode code = ApplyCode::kOk;
   bool existed = false;    // there was a value before
   bool duplicate = false;  // a repetition: this is the first answer again
-  Version version = 0;     // of the write; of the value there on kCompareFailed
-  SessionId session = 0;   // kOpenSession
-  std::string old_value;   // value before; value there on kCompareFailed
+  // Of the write; of the value there on kCompareFailed; kDirectory: the epoch.
+  Version version = 0;
+  SessionId session = 0;  // kOpenSession
+  std::string old_value;  // value before; value there on kCompareFailed
 };
 
 }  // namespace kv739::kv

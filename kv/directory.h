@@ -27,6 +27,7 @@ namespace kv739::kv {
 inline constexpr raft::GroupId kDirectoryGroup{0};
 inline constexpr size_t kFullGroup = 5;      // voters a group is filled up to
 inline constexpr size_t kSmallestGroup = 3;  // no change leaves fewer
+inline constexpr size_t kLargestGroup = 9;   // nor makes more
 inline constexpr size_t kMaxNodes = 1024;    // those that left included
 // Nodes that have left and are remembered; the oldest is forgotten first.
 inline constexpr size_t kMaxLeftNodes = 64;
@@ -39,8 +40,9 @@ struct Bootstrap {
 // A node with a new id. It gets a place in the smallest group (by target, then
 // by id) that has fewer than kFullGroup, else it is a spare. When another node
 // has its address, that one is lost (its disk is): it leaves at once, and the
-// new one takes its places in every target.
-// Refused: an id that has left; too many nodes.
+// new one takes its places in every target. An id that is known with this
+// address gets the new ports.
+// Refused: an id that has left or has another address; too many nodes.
 struct AddNode {
   NodeInfo node;
 };
@@ -51,22 +53,24 @@ struct GroupTarget {
 };
 // The node becomes kLeaving and, when no group has it any more, kLeft.
 // `targets` takes it out of exactly the groups that have or are to have it.
-// Refused: an unknown node; targets that miss a group, still name the node, or
-// break a rule of SetTarget.
+// Nothing when it is leaving already.
+// Refused: an unknown node; other groups than those (ABORTED); targets that
+// still name the node or break a rule of SetTarget.
 struct RemoveNode {
   raft::NodeId node;
   std::vector<GroupTarget> targets;
 };
 // Refused: an unknown group; another target than expected (ABORTED); fewer than
-// kSmallestGroup; a node that is unknown, not active, or has a place in another
-// group; a node twice.
+// kSmallestGroup or more than kLargestGroup; a node that is unknown, not
+// active, or has a place in another group; a node twice.
 struct SetTarget {
   GroupTarget group;
   bool automatic = false;
 };
 // The group's leader reports its voters: a committed configuration that is not
 // joint, at this index of the group's log. A report that is older than the last
-// one is nothing.
+// one is nothing. It is taken as it is: the group's log says what is.
+// Refused: an unknown group or node; no members.
 struct GroupSettled {
   raft::GroupId group;
   raft::Index index;
@@ -86,6 +90,10 @@ absl::StatusOr<DirectoryChange> DecodeDirectoryChange(absl::string_view bytes);
 // lists sorted, every slot owned.
 std::string EncodeClusterMap(const ClusterMap& map);
 absl::StatusOr<ClusterMap> DecodeClusterMap(absl::string_view bytes);
+
+// OK, or what Decode would say of it.
+absl::Status CheckClusterMap(const ClusterMap& map);
+absl::Status CheckNode(const NodeInfo& node);
 
 // The map after the change, with the epoch raised when anything differs.
 // `before` is null before Bootstrap. FAILED_PRECONDITION, ABORTED, NOT_FOUND or

@@ -17,12 +17,12 @@ absl::StatusOr<PendingWrites::Item*> PendingWrites::Find(
   absl::StatusOr<bool> found = engine.Get(key_buffer_, &item.owned_);
   if (!found.ok()) return found.status();
   if (*found) {
-    if (!DecodeValueHeader(item.owned_, &item.version_)) {
+    if (!DecodeValueRecord(key_buffer_, item.owned_, &item.version_,
+                           &item.value_)) {
       return absl::DataLossError(
-          absl::StrCat("group ", group_.value(), ": malformed value"));
+          absl::StrCat("group ", group_.value(), ": damaged value"));
     }
     item.found_ = true;
-    item.value_ = absl::string_view(item.owned_).substr(kValueHeaderBytes);
   }
   return &item;
 }
@@ -32,7 +32,7 @@ void PendingWrites::WriteTo(Batch* batch) {
     if (!item.changed_) continue;
     SetDataKey(group_, item.key_, &key_buffer_);
     if (item.found_) {
-      SetValueRecord(item.version_, item.value_, &record_buffer_);
+      SetValueRecord(key_buffer_, item.version_, item.value_, &record_buffer_);
       batch->Put(key_buffer_, record_buffer_);
     } else {
       batch->Delete(key_buffer_);

@@ -1,5 +1,7 @@
 #include "kv/records.h"
 
+#include <xxhash.h>
+
 #include <limits>
 
 #include "kv/coding.h"
@@ -11,9 +13,10 @@ using raft::GroupId;
 
 constexpr uint8_t kMetaName = 1;
 constexpr uint8_t kConfigurationName = 2;
+constexpr uint8_t kDirectoryName = 3;
 
 constexpr uint8_t kMetaFormat = 1;
-constexpr uint8_t kValueFormat = 1;
+constexpr uint8_t kValueFormat = 2;
 constexpr uint8_t kNoFlags = 0;
 
 constexpr uint8_t kExistedFlag = 0x80;  // beside the code of an answer
@@ -24,6 +27,13 @@ std::string SessionSpaceKey(GroupId group, SessionId session,
   AppendBigEndian64(&key, session);
   key.push_back(static_cast<char>(kind));
   return key;
+}
+
+uint32_t ValueChecksum(absl::string_view key, Version version,
+                       absl::string_view value) {
+  const uint64_t seed = XXH3_64bits_withSeed(key.data(), key.size(), version);
+  return static_cast<uint32_t>(
+      XXH3_64bits_withSeed(value.data(), value.size(), seed));
 }
 
 }  // namespace
@@ -56,6 +66,12 @@ std::string MetaKey(GroupId group) {
 std::string ConfigurationKey(GroupId group) {
   std::string key = SpaceBegin(group, Space::kMeta);
   key.push_back(static_cast<char>(kConfigurationName));
+  return key;
+}
+
+std::string DirectoryKey(GroupId group) {
+  std::string key = SpaceBegin(group, Space::kMeta);
+  key.push_back(static_cast<char>(kDirectoryName));
   return key;
 }
 
@@ -137,21 +153,28 @@ bool DecodeMeta(absl::string_view bytes, Meta* out) {
   return true;
 }
 
-void SetValueRecord(Version version, absl::string_view value,
-                    std::string* out) {
+void SetValueRecord(absl::string_view key, Version version,
+                    absl::string_view value, std::string* out) {
   out->clear();
   out->push_back(static_cast<char>(kValueFormat));
   out->push_back(static_cast<char>(kNoFlags));
   AppendFixed64(out, version);
+  AppendFixed32(out, ValueChecksum(key, version, value));
   out->append(value.data(), value.size());
 }
 
-bool DecodeValueHeader(absl::string_view record, Version* version) {
+bool DecodeValueRecord(absl::string_view key, absl::string_view record,
+                       Version* version, absl::string_view* value) {
   Reader in(record);
   uint8_t format = 0;
   uint8_t flags = 0;
-  return in.Byte(&format) && format == kValueFormat && in.Byte(&flags) &&
-         flags == kNoFlags && in.Fixed64(version);
+  uint32_t checksum = 0;
+  if (!in.Byte(&format) || format != kValueFormat || !in.Byte(&flags) ||
+      flags != kNoFlags || !in.Fixed64(version) || !in.Fixed32(&checksum)) {
+    return false;
+  }
+  *value = in.rest();
+  return checksum == ValueChecksum(key, *version, *value);
 }
 
 void AppendAnswer(const Answer& answer, std::string* out) {

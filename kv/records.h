@@ -3,6 +3,7 @@
 //
 //   group(8) | 1 | 1                        meta: applied position, counters
 //   group(8) | 1 | 2                        meta: applied configuration
+//   group(8) | 1 | 3                        meta: cluster map, group 0 alone
 //   group(8) | 2 | session(8) | 0           session and its newest answers
 //   group(8) | 2 | session(8) | 1 | block(8)    older answers
 //   group(8) | 2 | session(8) | 2 | sequence(8) one large old value
@@ -30,6 +31,8 @@ inline constexpr uint64_t kMaxGroupId = (uint64_t{1} << 24) - 1;
 
 std::string MetaKey(raft::GroupId group);
 std::string ConfigurationKey(raft::GroupId group);
+// The record is kv::EncodeClusterMap.
+std::string DirectoryKey(raft::GroupId group);
 std::string SessionKey(raft::GroupId group, SessionId session);
 std::string BlockKey(raft::GroupId group, SessionId session, uint64_t block);
 std::string OldValueKey(raft::GroupId group, SessionId session,
@@ -63,13 +66,19 @@ struct Meta {
 std::string EncodeMeta(const Meta& meta);
 bool DecodeMeta(absl::string_view bytes, Meta* out);
 
-// A value: header, then the bytes of the value.
-inline constexpr size_t kValueHeaderBytes = 10;
-// Puts the record into *out, whose memory is used again.
-void SetValueRecord(Version version, absl::string_view value, std::string* out);
-// False for a record of another version, or with a flag that we do not know:
-// one that would change what the value means.
-bool DecodeValueHeader(absl::string_view record, Version* version);
+// A value: header, then the bytes of the value. The header has a checksum over
+// version, value and the key that the record stands under: a value that was
+// damaged, or is another key's, is not taken for this one's. Large old values
+// of sessions have this form too.
+inline constexpr size_t kValueHeaderBytes = 14;
+// Puts the record into *out, whose memory is used again. `key` is the whole
+// key of the engine.
+void SetValueRecord(absl::string_view key, Version version,
+                    absl::string_view value, std::string* out);
+// False for a record of another form, one with a flag that we do not know (it
+// would change what the value means), or one that is damaged. Reads all of it.
+bool DecodeValueRecord(absl::string_view key, absl::string_view record,
+                       Version* version, absl::string_view* value);
 
 // A first answer that a session keeps.
 struct Answer {

@@ -62,12 +62,15 @@ void SessionTable::WriteSession(const Session& session, Batch* batch) const {
   for (Sequence sequence : session.dropped_large) {
     batch->Delete(OldValueKey(group_, session.id, sequence));
   }
+  std::string old_value;
   for (Sequence sequence : session.new_large) {
     const auto it = std::lower_bound(
         answers.begin(), answers.end(), sequence,
         [](const Answer& a, Sequence s) { return a.sequence < s; });
     if (it != answers.end() && it->sequence == sequence) {
-      batch->Put(OldValueKey(group_, session.id, sequence), it->old_value);
+      const std::string key = OldValueKey(group_, session.id, sequence);
+      SetValueRecord(key, it->version, it->old_value, &old_value);
+      batch->Put(key, old_value);
     }
   }
 }

@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "kv/directory.h"
 #include "kv/records.h"
 #include "kv/snapshot.h"
 
@@ -15,21 +16,27 @@ bool IsRecord(raft::GroupId group, absl::string_view key,
               absl::string_view value) {
   constexpr size_t kSpace = 8;
   if (key.size() <= kSpace) return false;
+  Version version = 0;
+  absl::string_view bytes;
   switch (static_cast<Space>(key[kSpace])) {
     case Space::kMeta: {
       Meta meta;
       return (key == MetaKey(group) && DecodeMeta(value, &meta)) ||
              (key == ConfigurationKey(group) &&
-              raft::DecodeConfiguration(value).ok());
+              raft::DecodeConfiguration(value).ok()) ||
+             (group == kDirectoryGroup && key == DirectoryKey(group) &&
+              DecodeClusterMap(value).ok());
     }
     case Space::kSession: {
       SessionRecordKey name;
-      return ParseSessionKey(key, &name);
+      return ParseSessionKey(key, &name) &&
+             (name.kind != SessionRecordKey::Kind::kOldValue ||
+              DecodeValueRecord(key, value, &version, &bytes));
     }
     case Space::kData: {
       constexpr size_t kUserKey = kSpace + 3;
-      Version version = 0;
-      if (key.size() < kUserKey || !DecodeValueHeader(value, &version)) {
+      if (key.size() < kUserKey ||
+          !DecodeValueRecord(key, value, &version, &bytes)) {
         return false;
       }
       const uint32_t slot = SlotOf(key.substr(kUserKey));

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kv/coding.h"
+#include "kv/directory.h"
 #include "kv/invariant.h"
 #include "kv/pending_writes.h"
 #include "kv/records.h"
@@ -31,7 +32,7 @@ static_assert(kMaxBytesOfSession + kMaxValueBytes + kAnswerCost <
 
 absl::Status Damaged(GroupId group, absl::string_view what) {
   return absl::DataLossError(
-      absl::StrCat("group ", group.value(), ": malformed ", what));
+      absl::StrCat("group ", group.value(), ": damaged or malformed ", what));
 }
 
 absl::StatusOr<Meta> ReadMeta(GroupId group, absl::StatusOr<bool> found,
@@ -71,9 +72,13 @@ class StateMachineImpl : public StateMachine {
     auto sessions = std::make_unique<SessionTable>(group_, kLimits);
     absl::Status status = sessions->Restore(*view, meta->sessions_opened);
     if (!status.ok()) return status;
+    absl::StatusOr<std::shared_ptr<const ClusterMap>> directory =
+        ReadDirectory(*view);
+    if (!directory.ok()) return directory.status();
     meta_ = *meta;
     configuration_ = *std::move(configuration);
     sessions_ = std::move(sessions);
+    directory_ = *std::move(directory);
     return absl::OkStatus();
   }
 
@@ -88,12 +93,14 @@ class StateMachineImpl : public StateMachine {
       sessions_->Commit();
       if (new_configuration_)
         configuration_ = std::move(changed_configuration_);
+      if (changed_directory_ != nullptr) directory_ = changed_directory_;
     } else {
       sessions_->Rollback();
       meta_ = meta_before;
       results->resize(results_before);
     }
     new_configuration_ = false;
+    changed_directory_ = nullptr;
     pending_.Clear();
     batch_->Clear();
     return status;
@@ -103,10 +110,11 @@ class StateMachineImpl : public StateMachine {
     std::string data_key;
     SetDataKey(group_, key, &data_key);
     Value value;
+    absl::string_view bytes;
     absl::StatusOr<bool> found = engine_->Get(data_key, &value.value);
     if (!found.ok()) return found.status();
     if (!*found) return Value();
-    if (!DecodeValueHeader(value.value, &value.version)) {
+    if (!DecodeValueRecord(data_key, value.value, &value.version, &bytes)) {
       return Damaged(group_, "value");
     }
     value.found = true;
@@ -150,6 +158,9 @@ class StateMachineImpl : public StateMachine {
     sessions_->WriteTo(batch_.get());
     meta_.sessions_opened = sessions_->opened();
     batch_->Put(meta_key_, EncodeMeta(meta_));
+    if (changed_directory_ != nullptr) {
+      batch_->Put(DirectoryKey(group_), EncodeClusterMap(*changed_directory_));
+    }
     return engine_->Apply(batch_.get());
   }
 
@@ -189,7 +200,7 @@ class StateMachineImpl : public StateMachine {
     }
     if (command.op == Op::kAudit) return absl::OkStatus();
     if (command.op == Op::kDirectory) {
-      result->code = ApplyCode::kRefused;
+      ChangeDirectory(command.value, result);
       return absl::OkStatus();
     }
     if (command.session == 0) return Execute(command, result);
@@ -213,6 +224,45 @@ class StateMachineImpl : public StateMachine {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<std::shared_ptr<const ClusterMap>> ReadDirectory(
+      const View& view) const {
+    if (group_ != kDirectoryGroup) return nullptr;
+    std::string record;
+    absl::StatusOr<bool> found = view.Get(DirectoryKey(group_), &record);
+    if (!found.ok()) return found.status();
+    if (!*found) return nullptr;
+    absl::StatusOr<ClusterMap> map = DecodeClusterMap(record);
+    if (!map.ok()) return Damaged(group_, "cluster map");
+    return std::make_shared<const ClusterMap>(*std::move(map));
+  }
+
+  void ChangeDirectory(absl::string_view bytes, ApplyResult* result) {
+    const ClusterMap* before = changed_directory_ != nullptr
+                                   ? changed_directory_.get()
+                                   : directory_.get();
+    absl::StatusOr<ClusterMap> after = ChangedDirectory(before, bytes);
+    if (!after.ok()) {
+      result->code = ApplyCode::kRefused;
+      result->version = static_cast<Version>(after.status().code());
+      result->old_value = std::string(after.status().message());
+      return;
+    }
+    result->version = after->epoch;
+    if (before != nullptr && after->epoch == before->epoch) return;
+    changed_directory_ = std::make_shared<const ClusterMap>(*std::move(after));
+  }
+
+  absl::StatusOr<ClusterMap> ChangedDirectory(const ClusterMap* before,
+                                              absl::string_view bytes) const {
+    if (group_ != kDirectoryGroup) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "group ", group_.value(), " does not carry the directory"));
+    }
+    absl::StatusOr<DirectoryChange> change = DecodeDirectoryChange(bytes);
+    if (!change.ok()) return change.status();
+    return ApplyDirectoryChange(before, *change);
+  }
+
   absl::Status Repeat(const Command& command, const Answer& answer,
                       ApplyResult* result) {
     result->code = answer.code;
@@ -222,13 +272,18 @@ class StateMachineImpl : public StateMachine {
     result->old_value = answer.old_value;
     // A large one of an earlier batch.
     if (!answer.large() || !answer.old_value.empty()) return absl::OkStatus();
-    absl::StatusOr<bool> found =
-        engine_->Get(OldValueKey(group_, command.session, command.sequence),
-                     &result->old_value);
+    const std::string key =
+        OldValueKey(group_, command.session, command.sequence);
+    std::string record;
+    absl::StatusOr<bool> found = engine_->Get(key, &record);
     if (!found.ok()) return found.status();
-    if (!*found || result->old_value.size() != answer.old_size) {
+    Version version = 0;
+    absl::string_view value;
+    if (!*found || !DecodeValueRecord(key, record, &version, &value) ||
+        version != answer.version || value.size() != answer.old_size) {
       return Damaged(group_, "old value of a session");
     }
+    result->old_value = std::string(value);
     return absl::OkStatus();
   }
 
@@ -278,6 +333,7 @@ class StateMachineImpl : public StateMachine {
   std::unique_ptr<SessionTable> sessions_;  // never null
   raft::Configuration changed_configuration_;
   bool new_configuration_ = false;
+  std::shared_ptr<const ClusterMap> changed_directory_;
 };
 
 // Everything of the group as it stands in the engine, which is the same bytes
@@ -371,6 +427,14 @@ absl::StatusOr<std::unique_ptr<StateMachine>> StateMachine::Open(
   absl::Status status = machine->Reload();
   if (!status.ok()) return status;
   return machine;
+}
+
+absl::Status StateMachine::Remove(Engine* engine, GroupId group,
+                                  const std::string& dir) {
+  auto nothing =
+      engine->NewIngestion(GroupBegin(group), GroupBegin(group + 1), dir);
+  if (!nothing.ok()) return nothing.status();
+  return (*nothing)->Commit();
 }
 
 std::unique_ptr<StateMachine> StateMachine::Vacant(Engine* engine,

@@ -69,6 +69,10 @@ class StateMachine {
   // The engine is not touched.
   static std::unique_ptr<StateMachine> Vacant(Engine* engine,
                                               raft::GroupId group);
+  // Removes all that the engine holds of the group; durable on return. Nobody
+  // uses the group meanwhile. `dir` as of Engine::NewIngestion.
+  static absl::Status Remove(Engine* engine, raft::GroupId group,
+                             const std::string& dir);
   virtual ~StateMachine() = default;
 
   // Takes up what the engine holds now, after a snapshot was put in the place

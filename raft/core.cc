@@ -283,6 +283,7 @@ CoreStatus Core::Impl::Status() const {
   status.commit = log_.committed();
   status.applied = log_.applied();
   status.configuration = configuration();
+  status.fit = fit_;
   status.changing = Changing();
   const auto* leader = std::get_if<Leader>(&role_);
   if (leader == nullptr) return status;

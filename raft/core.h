@@ -79,6 +79,7 @@ struct CoreStatus {
   Index applied;
   Configuration configuration;
   bool transferring = false;
+  bool fit = true;  // see SetFit()
   // A configuration that is joint, or not known to be committed.
   bool changing = false;
   std::vector<PeerProgress> peers;  // of a leader, without itself
@@ -155,9 +156,11 @@ class Core {
   // Unfit: this replica must not lead, because its owner cannot serve (its disk
   // is full, its state is in doubt). It does not campaign, hands leadership
   // over when it has it, after two election timeouts steps down if nobody takes
-  // it, and goes on as a follower that votes and stores. Replicas start fit.
+  // it, and goes on as a follower that votes and stores. The only voter of a
+  // group leads all the same. Replicas start fit.
   void SetFit(bool fit);
-  // The voter that has the most of the log, or none. For a leader that stops.
+  // The voter that has the most of the log, or none; one that a transfer just
+  // failed for only when there is no other. For a leader that stops.
   NodeId BestTransferTarget() const;
 
   // ---- output ----

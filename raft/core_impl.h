@@ -7,6 +7,8 @@
 //   membership.cc   configurations: in force, cut off, changes under way
 //   reads.cc        ReadIndex
 //   transfer.cc     leadership transfer
+//   fitness.cc      replicas that must not lead
+//   disk_stall.cc   leaders whose disk hangs
 #ifndef KV739_RAFT_CORE_IMPL_H_
 #define KV739_RAFT_CORE_IMPL_H_
 
@@ -148,6 +150,8 @@ class Core::Impl {
 
   // ---- disk_stall.cc ----
   void TickDiskStall();
+
+  // ---- fitness.cc ----
   void TickUnfit();
 
   // ---- transfer.cc ----
@@ -170,9 +174,8 @@ class Core::Impl {
   uint64_t election_elapsed_ = 0;  // ticks
   uint64_t election_timeout_ = 0;  // drawn anew for each wait
   Index stalled_at_;               // durable when last looked at, by a leader
+  uint64_t stalled_ticks_ = 0;     // since then, with a write under way
   bool fit_ = true;
-  uint64_t unfit_ticks_ = 0;    // as a leader
-  uint64_t stalled_ticks_ = 0;  // since then, with a write under way
   uint64_t dropped_ = 0;
   Ready ready_;  // being collected
 };

@@ -24,21 +24,4 @@ void Core::Impl::TickDiskStall() {
   }
 }
 
-void Core::Impl::SetFit(bool fit) {
-  if (fit_ == fit) return;
-  fit_ = fit;
-  unfit_ticks_ = 0;
-  if (!fit && is_leader() && !IsAlone()) HandOver();
-}
-
-void Core::Impl::TickUnfit() {
-  if (fit_ || IsAlone()) return;
-  if (++unfit_ticks_ < 2 * options_.election_timeout_ticks) {
-    HandOver();
-    return;
-  }
-  unfit_ticks_ = 0;
-  BecomeFollower(term_, NodeId());
-}
-
 }  // namespace kv739::raft

@@ -71,7 +71,9 @@ struct Leader {
   ReadIndexQueue reads;
   std::optional<Transfer> transfer;
   UncommittedBytes uncommitted;
+  NodeId transfer_failed;          // the last target that did not take over
   uint32_t heartbeat_elapsed = 0;  // ticks
+  uint32_t unfit_ticks = 0;        // since it must not lead any more
 
   Progress* Find(NodeId id) {
     for (Progress& peer : peers) {

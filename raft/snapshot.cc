@@ -83,6 +83,12 @@ void Core::Impl::AskForSnapshot(Progress* peer) {
   if (now_ - peer->last_heard() >= options_.election_timeout_ticks) {
     return peer->Pause();
   }
+  // A replica that joined by the log alone does not know what the group was
+  // before the first change of members in it. Nobody could use a snapshot from
+  // there; another leader has a better one.
+  if (configurations_.front().configuration.voters.empty()) {
+    return peer->Pause();
+  }
   if (peer->BecomeSnapshot()) ready_.needs_snapshot.push_back(peer->id());
 }
 

@@ -45,6 +45,7 @@ void Core::Impl::TickTransfer() {
   bool gave_up = false;
   if (leader.transfer &&
       ++leader.transfer->elapsed >= options_.election_timeout_ticks) {
+    leader.transfer_failed = leader.transfer->target;
     leader.transfer.reset();
     gave_up = true;
   }
@@ -57,7 +58,10 @@ void Core::Impl::TickTransfer() {
 void Core::Impl::OnTimeoutNow(NodeId from, const TimeoutNow& m) {
   if (m.term < term_) return;
   if (m.term > term_) BecomeFollower(m.term, from);
-  if (leader() != from || is_leader() || !MayCampaign()) return Drop();
+  if (leader() != from || is_leader()) return Drop();
+  // The leader cannot know that we must not lead; it will ask another.
+  if (!fit_ && !IsAlone()) return;
+  if (!MayCampaign()) return Drop();
   StartElection(/*transfer=*/true);
 }
 
@@ -71,7 +75,12 @@ NodeId Core::Impl::BestTransferTarget() const {
         now_ - peer.last_heard() >= options_.election_timeout_ticks) {
       continue;
     }
-    if (best == nullptr || peer.match() > best->match()) best = &peer;
+    // The one that just failed only when there is no other.
+    const bool failed = peer.id() == leader->transfer_failed;
+    if (best == nullptr || best->id() == leader->transfer_failed ||
+        (!failed && peer.match() > best->match())) {
+      best = &peer;
+    }
   }
   return best != nullptr ? best->id() : NodeId();
 }

@@ -191,6 +191,7 @@ class PosixDataDirectory : public DataDirectory {
 
   std::string wal_path() const override { return File("wal"); }
   std::string db_path() const override { return File("db"); }
+  std::string install_path() const override { return File("install"); }
 
   absl::Status CheckPeer(raft::NodeId peer, uint64_t incarnation) override;
 

@@ -41,6 +41,8 @@ class DataDirectory {
 
   virtual std::string wal_path() const = 0;  // exist, both
   virtual std::string db_path() const = 0;
+  // Files under way of snapshots that are being received.
+  virtual std::string install_path() const = 0;
 
   // The incarnation under which a peer is known: remembered durably at first
   // contact. FAILED_PRECONDITION when it is known under another one. Any

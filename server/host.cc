@@ -1,13 +1,17 @@
 #include "server/host.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "kv/directory.h"
 #include "server/gate.h"
+#include "server/logging.h"
 #include "server/loop.h"
+#include "server/map_spreader.h"
+#include "server/node_conditions.h"
 #include "server/snapshot_flusher.h"
 
 namespace kv739::server {
@@ -34,28 +38,29 @@ class Host::Impl {
   Impl(const HostOptions& options, const HostParts& parts)
       : options_(options),
         parts_(parts),
-        own_background_(parts.background == nullptr ? StartBackground()
-                                                    : nullptr),
-        background_(parts.background != nullptr ? parts.background
-                                                : own_background_.get()),
-        flusher_(parts.engine, background_) {
+        spreader_(options.self, parts.maps, parts.transport),
+        directory_(options.self, parts.maps, parts.transport, parts.clock,
+                   [this](std::vector<Operation> operations) {
+                     Submit(std::move(operations));
+                   }),
+        flusher_(parts.engine, parts.background, gate_) {
     SnapshotContext snapshots;
     snapshots.engine = parts_.engine;
     snapshots.log = parts_.log;
-    snapshots.clock = parts_.clock;
-    snapshots.background = background_;
+    snapshots.background = parts_.background;
     snapshots.flusher = &flusher_;
     snapshots.fetcher = parts_.fetcher;
     snapshots.install_dir = parts_.install_dir;
+    snapshots.gate = gate_;
     for (int i = 0; i < options_.loops; ++i) {
       loops_.push_back(std::make_unique<Loop>(
-          options_, parts_, parts_.random->Next(), snapshots, gate_));
+          options_, parts_, &conditions_, parts_.random->Next(), snapshots));
     }
   }
-  ~Impl() { CloseBackground(); }
+  // No other thread comes back to the loops from then on.
+  ~Impl() { gate_->Close(); }
 
   absl::Status Add(HostedReplica replica) {
-    hosted_.insert(replica.group);
     return LoopOf(replica.group).AddReplica(std::move(replica));
   }
 
@@ -63,7 +68,19 @@ class Host::Impl {
   void OnPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages);
   void OnNodeMessage(raft::NodeId from, NodeMessage message);
   void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch);
+  void ProposeDirectoryChange(const kv::DirectoryChange& change,
+                              DirectoryDone done) {
+    directory_.Propose(change, std::move(done));
+  }
+  // Once all replicas are there.
+  void Begin() {
+    parts_.maps->Listen([this] { OnNewMap(); });
+    OnNewMap();
+  }
   void Tick() {
+    spreader_.Tick();
+    if (conditions_.Tick()) TellDiskLow();
+    WatchDisk();
     for (auto& loop : loops_) loop->Post(TickEvent{});
   }
   void CollectStats(absl::AnyInvocable<void(HostStats)> done);
@@ -84,21 +101,23 @@ class Host::Impl {
   Loop& LoopOf(raft::GroupId group) {
     return *loops_[group.value() % loops_.size()];
   }
-  // No other thread comes back to the loops from here on.
-  void CloseBackground() {
-    gate_->Close();
-    background_->Stop();
-  }
   // OK, or why the operation is refused before any group sees it.
   bool Check(const kv::ClusterMap& map, Operation& operation,
              Reply* refusal) const;
 
+  // Asks for the free space in the background.
+  void WatchDisk();
+  void TellDiskLow();
+  void OnNewMap();
+
   const HostOptions options_;
   const HostParts parts_;
-  absl::flat_hash_set<raft::GroupId> hosted_;
+  NodeConditions conditions_;
+  std::atomic<uint64_t> disk_ticks_{0};
+  std::atomic<bool> disk_asked_{false};
+  MapSpreader spreader_;
+  DirectoryClient directory_;
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
-  const std::unique_ptr<Background> own_background_;
-  Background* const background_;
   Flusher flusher_;
   std::vector<std::unique_ptr<Loop>> loops_;
 };
@@ -110,7 +129,8 @@ bool Host::Impl::Check(const kv::ClusterMap& map, Operation& operation,
     refusal->message = std::move(message);
     return false;
   };
-  if (operation.kind != OpKind::kOpenSession) {
+  const bool of_key = operation.kind < OpKind::kOpenSession;
+  if (of_key) {
     if (operation.key.empty()) return invalid("the key is empty");
     if (operation.key.size() > options_.max_key_bytes) {
       return invalid(absl::StrCat("the key has ", operation.key.size(),
@@ -133,14 +153,6 @@ bool Host::Impl::Check(const kv::ClusterMap& map, Operation& operation,
       }
     }
     operation.group = map.OwnerOf(kv::SlotOf(operation.key));
-  }
-  if (!hosted_.contains(operation.group)) {
-    refusal->code = ReplyCode::kWrongGroup;
-    refusal->group = operation.group;
-    refusal->map_epoch = map.epoch;
-    refusal->message = absl::StrCat("group ", operation.group.value(),
-                                    " is not on this server");
-    return false;
   }
   return true;
 }
@@ -183,9 +195,72 @@ void Host::Impl::OnPeerMessages(raft::NodeId from,
   }
 }
 
-void Host::Impl::OnPeerEpoch(raft::NodeId, uint64_t) {}
+void Host::Impl::OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) {
+  spreader_.OnPeerEpoch(peer, map_epoch);
+}
 
-void Host::Impl::OnNodeMessage(raft::NodeId, NodeMessage) {}
+void Host::Impl::OnNodeMessage(raft::NodeId from, NodeMessage message) {
+  switch (message.kind) {
+    case NodeMessage::Kind::kMap: {
+      auto map = kv::DecodeClusterMap(message.payload);
+      if (map.ok()) {
+        parts_.maps->Offer(std::make_shared<kv::ClusterMap>(*std::move(map)));
+      }
+      return;
+    }
+    case NodeMessage::Kind::kDirectoryChange:
+      directory_.OnReceived(message.payload);
+      return;
+    case NodeMessage::Kind::kDiskLow:
+      conditions_.PeerIsLow(from);
+      return;
+    case NodeMessage::Kind::kAudit:
+      return;
+  }
+}
+
+void Host::Impl::WatchDisk() {
+  if (parts_.disk == nullptr) return;
+  if (disk_ticks_.fetch_add(1) % NodeConditions::kRepeatTicks != 0) return;
+  if (disk_asked_.exchange(true)) return;
+  parts_.background->Run([this] {
+    if (parts_.disk->Check()) {
+      const bool low = parts_.disk->low();
+      const std::string what = parts_.disk->Describe();
+      if (low) {
+        LogWarn(what);
+      } else {
+        LogInfo("the disk has room again: ", parts_.disk->free_bytes() >> 20,
+                " MiB are free");
+      }
+      conditions_.SetDiskLow(low ? what : std::string());
+    }
+    disk_asked_.store(false);
+  });
+}
+
+void Host::Impl::TellDiskLow() {
+  for (const kv::NodeInfo& node : parts_.maps->Get()->nodes) {
+    if (node.id == options_.self || !parts_.transport->Connected(node.id)) {
+      continue;
+    }
+    parts_.transport->SendToNode(node.id,
+                                 {NodeMessage::Kind::kDiskLow, std::string()});
+  }
+}
+
+void Host::Impl::OnNewMap() {
+  const MapHolder::Map map = parts_.maps->Get();
+  parts_.transport->SetMapEpoch(map->epoch);
+  const kv::GroupInfo* directory = map->FindGroup(kv::kDirectoryGroup);
+  // Those who have it at first hand.
+  if (directory != nullptr && directory->Concerns(options_.self)) {
+    spreader_.SendToAll();
+  }
+  for (auto& loop : loops_) {
+    loop->Post([loop = loop.get()](Turn& turn) { loop->TakeMap(turn); });
+  }
+}
 
 void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
   auto gather = std::make_shared<Gather<HostStats>>();
@@ -280,7 +355,7 @@ void Host::Impl::Stop() {
       for (const auto& replica : loop->replicas()) replica->AbandonAll(turn);
     });
   }
-  CloseBackground();
+  gate_->Close();
 }
 
 Host::Host(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -294,6 +369,7 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(
     absl::Status status = impl->Add(std::move(replica));
     if (!status.ok()) return status;
   }
+  impl->Begin();
   return std::unique_ptr<Host>(new Host(std::move(impl)));
 }
 
@@ -303,6 +379,10 @@ void Host::Submit(std::vector<Operation> operations) {
 void Host::OnPeerMessages(raft::NodeId from,
                           std::vector<GroupMessage> messages) {
   impl_->OnPeerMessages(from, std::move(messages));
+}
+void Host::ProposeDirectoryChange(const kv::DirectoryChange& change,
+                                  DirectoryDone done) {
+  impl_->ProposeDirectoryChange(change, std::move(done));
 }
 void Host::OnNodeMessage(raft::NodeId from, NodeMessage message) {
   impl_->OnNodeMessage(from, std::move(message));

@@ -27,6 +27,8 @@
 #include "raft/options.h"
 #include "server/background.h"
 #include "server/clock.h"
+#include "server/directory_client.h"
+#include "server/disk_monitor.h"
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
@@ -62,21 +64,22 @@ struct HostParts {
   Transport* transport = nullptr;
   Clock* clock = nullptr;
   MapHolder* maps = nullptr;
-  raft::Random* random = nullptr;
-  // Null: the host starts a thread of its own. It stops when the host does.
   Background* background = nullptr;
+  DiskMonitor* disk = nullptr;  // may be null: there is always room
+  // On the file system of the store, for files under way.
+  std::string install_dir;
+  raft::Random* random = nullptr;
   // Brings snapshots of other nodes; null: none are received. All streams have
   // ended before the host does, at latest after Stop().
   SnapshotFetcher* fetcher = nullptr;
-  // For the files of snapshots that arrive; on the file system of the store,
-  // for this host alone. Made when it is needed.
-  std::string install_dir;
   // Called when a replica cannot go on (its store failed): the node must
   // stop. Any thread.
   std::function<void(const absl::Status&)> on_failure;
 };
 
-// One replica as it is found on disk.
+// One replica as it is found on disk, or a vacant one. Of a group that the map
+// does not give to this node only the hard state counts: should it get a place
+// in the group again, it goes on with the vote that it has given.
 struct HostedReplica {
   raft::GroupId group;
   std::unique_ptr<kv::StateMachine> machine;
@@ -116,6 +119,10 @@ class Host : public RequestHandler {
   // Answers everything that waits (kUnknown for writes under way,
   // kUnavailable for reads) and refuses all input from then on.
   void Stop();
+
+  // Changes the directory, if this node leads it; see DirectoryAnswer.
+  void ProposeDirectoryChange(const kv::DirectoryChange& change,
+                              DirectoryDone done);
 
   std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.

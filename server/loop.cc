@@ -38,20 +38,28 @@ void MergeAnswers(const LoopStats& from, To* to) {
   }
 }
 
+// A write that makes the store larger.
+bool NeedsRoom(OpKind kind) {
+  return kind == OpKind::kPut || kind == OpKind::kAppend ||
+         kind == OpKind::kCompareAndSwap;
+}
+
 void Touch(Replica* replica, Turn& turn) {
   if (replica->Touch()) turn.touched.push_back(replica);
 }
 
 }  // namespace
 
-Loop::Loop(const HostOptions& options, const HostParts& parts, uint64_t seed,
-           SnapshotContext snapshots, std::shared_ptr<Gate> gate)
+Loop::Loop(const HostOptions& options, const HostParts& parts,
+           const NodeConditions* conditions, uint64_t seed,
+           SnapshotContext snapshots)
     : options_(options),
       parts_(parts),
+      conditions_(conditions),
       random_(std::make_unique<SeededRandom>(seed)),
       snapshots_(std::move(snapshots)) {
   snapshots_.options = &options_.snapshot;
-  snapshots_.post = [this, gate = std::move(gate)](raft::GroupId group,
+  snapshots_.post = [this, gate = snapshots_.gate](raft::GroupId group,
                                                    ReplicaCall call) {
     if (!gate->Enter()) return;
     PostTo(group, std::move(call));
@@ -62,13 +70,13 @@ Loop::Loop(const HostOptions& options, const HostParts& parts, uint64_t seed,
 Loop::~Loop() = default;
 
 absl::Status Loop::AddReplica(HostedReplica hosted) {
-  auto replica = Replica::Create(options_, std::move(hosted), parts_.maps,
-                                 random_.get(), parts_.clock, &snapshots_);
-  if (!replica.ok()) return replica.status();
-  by_group_[(*replica)->group()] = replica->get();
-  replicas_.push_back(*std::move(replica));
-  leaderless_.store(static_cast<int>(replicas_.size()));
-  return absl::OkStatus();
+  const kv::GroupInfo* group = parts_.maps->Get()->FindGroup(hosted.group);
+  const bool ours = group != nullptr && group->Concerns(options_.self);
+  if (!ours && hosted.machine->applied().index == raft::Index()) {
+    hard_states_[hosted.group] = hosted.state.hard_state;
+    return absl::OkStatus();
+  }
+  return Insert(std::move(hosted));
 }
 
 Replica* Loop::Find(raft::GroupId group) {
@@ -169,15 +177,9 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
   } else if (auto* peer = std::get_if<PeerEvent>(&event)) {
     HandlePeer(std::move(*peer), turn);
   } else if (std::holds_alternative<TickEvent>(event)) {
-    for (const auto& replica : replicas_) {
-      replica->Tick();
-      Touch(replica.get(), turn);
-    }
+    HandleTick(turn);
   } else if (auto* durable = std::get_if<DurableEvent>(&event)) {
-    for (DurableGroup& group : durable->groups) {
-      group.replica->Persisted(group.position);
-      Touch(group.replica, turn);
-    }
+    HandleDurable(std::move(*durable), turn);
   } else if (auto* fetched = std::get_if<FetchedEvent>(&event)) {
     if (Replica* replica = Find(fetched->group)) {
       replica->Fetched(fetched->peer, std::move(fetched->entries));
@@ -188,14 +190,49 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
   }
 }
 
+void Loop::HandleTick(Turn& turn) {
+  ++ticks_;
+  for (const auto& replica : replicas_) {
+    replica->Tick();
+    Touch(replica.get(), turn);
+  }
+  if (ticks_ % NodeConditions::kRepeatTicks == 0 && conditions_->disk_low()) {
+    HandOverForSpace();
+  }
+}
+
+void Loop::HandOverForSpace() {
+  for (const auto& replica : replicas_) {
+    if (!replica->IsLeader()) continue;
+    replica->HandOverTo(
+        [this](raft::NodeId peer) { return !conditions_->IsLow(peer); });
+  }
+}
+
 void Loop::HandleOperations(std::vector<Operation> operations, Turn& turn) {
+  const bool low = conditions_->disk_low();
   for (Operation& operation : operations) {
     Replica* replica = Find(operation.group);
     if (replica == nullptr || stopping_) {
       Reply reply;
-      reply.code = ReplyCode::kUnavailable;
       reply.group = operation.group;
-      reply.message = "the server is stopping";
+      reply.map_epoch = parts_.maps->epoch();
+      if (stopping_) {
+        reply.code = ReplyCode::kUnavailable;
+        reply.message = "the server is stopping";
+      } else {
+        reply.code = ReplyCode::kWrongGroup;
+        reply.message = absl::StrCat("group ", operation.group.value(),
+                                     " is not on this server");
+      }
+      turn.Answer(operation, std::move(reply));
+      continue;
+    }
+    if (low && NeedsRoom(operation.kind)) {
+      Reply reply;
+      reply.code = ReplyCode::kOverloaded;
+      reply.group = operation.group;
+      reply.message = conditions_->why();
       turn.Answer(operation, std::move(reply));
       continue;
     }
@@ -208,6 +245,7 @@ void Loop::HandlePeer(PeerEvent event, Turn& turn) {
   stats_.peer_messages_received += event.messages.size();
   for (GroupMessage& message : event.messages) {
     Replica* replica = Find(message.group);
+    if (replica == nullptr) replica = MakeVacant(message.group);
     if (replica == nullptr) {
       ++stats_.peer_messages_dropped;
       continue;
@@ -276,8 +314,7 @@ void Loop::OnLogDone(std::vector<DurableGroup> durable) {
     const std::lock_guard lock(log_mutex_);
     writes.swap(next_writes_);
     next.swap(next_durable_);
-    log_busy_ = !next.empty() || !writes.empty();
-    more = log_busy_;
+    log_busy_ = more = !next.empty() || !writes.empty();
   }
   if (more) StartLogWrite(std::move(writes), std::move(next));
 

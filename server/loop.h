@@ -13,8 +13,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
-#include "server/gate.h"
 #include "server/host.h"
+#include "server/node_conditions.h"
 #include "server/operation.h"
 #include "server/replica.h"
 #include "server/stats.h"
@@ -45,9 +45,9 @@ using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
 
 class Loop {
  public:
-  // `snapshots.post` is filled in.
-  Loop(const HostOptions& options, const HostParts& parts, uint64_t seed,
-       SnapshotContext snapshots, std::shared_ptr<Gate> gate);
+  Loop(const HostOptions& options, const HostParts& parts,
+       const NodeConditions* conditions, uint64_t seed,
+       SnapshotContext snapshots);  // its options and `post` are filled in
   ~Loop();
 
   // Before the first Post.
@@ -59,6 +59,10 @@ class Loop {
   // For threads that have other things to do than to run a loop under load:
   // one turn, as the log thread does it.
   void PostTo(raft::GroupId group, ReplicaCall call);
+
+  // With the loop owned (from a CallEvent): removes the replicas of groups that
+  // the newest map does not give to this node.
+  void TakeMap(Turn& turn);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);
@@ -86,6 +90,17 @@ class Loop {
   void Handle(InboxEvent event, Turn& turn);
   void HandleOperations(std::vector<Operation> operations, Turn& turn);
   void HandlePeer(PeerEvent event, Turn& turn);
+  void HandleTick(Turn& turn);
+  // Hands what this node leads to members that have room on their disks.
+  void HandOverForSpace();
+  void HandleDurable(DurableEvent event, Turn& turn);
+  // A replica for a group that the newest map gives to this node; null when it
+  // does not, or while the old one's data is being removed.
+  Replica* MakeVacant(raft::GroupId group);
+  absl::Status Insert(HostedReplica hosted);
+  void Retire(Replica* replica, Turn& turn);
+  // Its log is gone; what is left is its data.
+  void RemoveData(Replica* replica);
   void FinishTurn(Turn& turn);
   void SendMessages(Turn& turn);
   void SubmitLog(Turn& turn);
@@ -99,6 +114,7 @@ class Loop {
 
   const HostOptions options_;
   const HostParts parts_;
+  const NodeConditions* const conditions_;
   std::unique_ptr<raft::Random> random_;
   SnapshotContext snapshots_;
 
@@ -124,8 +140,14 @@ class Loop {
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group
   absl::flat_hash_map<raft::GroupId, Replica*> by_group_;
+  // Replicas that this node has no more, kept until the log writes under way
+  // are done and then until their data is gone.
+  absl::flat_hash_map<raft::GroupId, std::unique_ptr<Replica>> retired_;
+  // What replicas that are gone have voted; in the log too.
+  absl::flat_hash_map<raft::GroupId, raft::HardState> hard_states_;
   LoopStats stats_;
   bool stopping_ = false;
+  uint64_t ticks_ = 0;
 
   std::atomic<int> leaderless_{0};
 };

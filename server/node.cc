@@ -140,6 +140,8 @@ class NodeImpl : public Node {
   std::unique_ptr<wal::Wal> wal_;
   std::unique_ptr<wal::WalThread> wal_thread_;
   std::unique_ptr<RpcServer> rpc_;
+  std::unique_ptr<BackgroundThread> background_;
+  std::unique_ptr<DiskMonitor> disk_;
   std::unique_ptr<Host> host_;
   std::unique_ptr<MetricsServer> metrics_;
 
@@ -246,6 +248,13 @@ absl::Status NodeImpl::StartHost() {
   parts.transport = rpc_->transport();
   parts.clock = Clock::Real();
   parts.maps = &maps_;
+  background_ = std::make_unique<BackgroundThread>();
+  parts.background = background_.get();
+  disk_ = std::make_unique<DiskMonitor>(
+      DiskMonitor::OfDirectory(directory_->db_path()),
+      settings_.disk_reserve_bytes);
+  parts.disk = disk_.get();
+  parts.install_dir = directory_->install_path();
   parts.random = &random_;
   parts.on_failure = [](const absl::Status& status) { DieOf(status); };
   auto host = Host::Create(MakeHostOptions(settings_, self_->id), parts,
@@ -308,6 +317,7 @@ ExitCode NodeImpl::WaitUntilStopped() {
   host_->Stop();
   LogInfo("requests drained");
   metrics_.reset();
+  background_->Stop();
   wal_thread_.reset();
   absl::Status status = engine_->Flush();
   if (!status.ok()) {
@@ -348,8 +358,10 @@ void NodeImpl::HandOver() {
 void NodeImpl::Release() {
   metrics_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::Now());
+  if (background_ != nullptr) background_->Stop();
   wal_thread_.reset();
   host_.reset();
+  background_.reset();
   rpc_.reset();
   wal_.reset();
   engine_.reset();

@@ -18,6 +18,10 @@ const char* OpName(OpKind kind) {
       return "compare_and_swap";
     case OpKind::kOpenSession:
       return "open_session";
+    case OpKind::kDirectory:
+      return "directory";
+    case OpKind::kAudit:
+      return "audit";
   }
   return "unknown";
 }
@@ -46,6 +50,8 @@ const char* ReplyCodeName(ReplyCode code) {
       return "value_too_large";
     case ReplyCode::kInternal:
       return "internal";
+    case ReplyCode::kRefused:
+      return "refused";
   }
   return "unknown";
 }

@@ -22,8 +22,11 @@ enum class OpKind : uint8_t {
   kAppend,
   kCompareAndSwap,
   kOpenSession,
+  // Of the server itself, never of a client.
+  kDirectory,  // `value` is a change of the directory
+  kAudit,
 };
-inline constexpr int kOpKinds = 7;
+inline constexpr int kOpKinds = 9;
 const char* OpName(OpKind kind);  // "get", "get_stale", "put", ...
 inline bool IsRead(OpKind kind) {
   return kind == OpKind::kGet || kind == OpKind::kGetStale;
@@ -42,8 +45,9 @@ enum class ReplyCode : uint8_t {
   kSequenceRefused,
   kValueTooLarge,
   kInternal,
+  kRefused,  // kDirectory: `message` says why
 };
-inline constexpr int kReplyCodes = 11;
+inline constexpr int kReplyCodes = 12;
 const char* ReplyCodeName(ReplyCode code);  // "ok", "not_leader", ...
 
 struct Reply {

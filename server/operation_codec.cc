@@ -133,6 +133,7 @@ v1::ErrorCode ToErrorCode(ReplyCode code) {
     case ReplyCode::kValueTooLarge:
       return v1::VALUE_TOO_LARGE;
     case ReplyCode::kInternal:
+    case ReplyCode::kRefused:  // clients cannot ask for what it answers
       return v1::INTERNAL;
   }
   return v1::INTERNAL;
@@ -157,6 +158,7 @@ grpc::StatusCode ToStatusCode(ReplyCode code) {
     case ReplyCode::kUnknown:
       return grpc::StatusCode::UNKNOWN;
     case ReplyCode::kInternal:
+    case ReplyCode::kRefused:
       return grpc::StatusCode::INTERNAL;
   }
   return grpc::StatusCode::INTERNAL;

@@ -16,6 +16,10 @@ kv::Op CommandOp(OpKind kind) {
       return kv::Op::kCompareAndSwap;
     case OpKind::kOpenSession:
       return kv::Op::kOpenSession;
+    case OpKind::kDirectory:
+      return kv::Op::kDirectory;
+    case OpKind::kAudit:
+      return kv::Op::kAudit;
     case OpKind::kPut:
     case OpKind::kGet:
     case OpKind::kGetStale:
@@ -63,7 +67,7 @@ Reply ReplyOf(kv::ApplyResult result, OpKind kind) {
       reply.message = "the sequence is below the session's floor";
       break;
     case kv::ApplyCode::kRefused:
-      reply.code = ReplyCode::kInvalidArgument;
+      reply.code = ReplyCode::kRefused;
       reply.message = std::exchange(reply.value, "");
       break;
     case kv::ApplyCode::kSessionWindow:
@@ -96,6 +100,7 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
       clock_(clock),
       machine_(std::move(hosted.machine)) {
   versions_.Observe(machine_->last_version());
+  if (machine_->directory() != nullptr) TellDirectory();
 }
 
 absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
@@ -126,7 +131,7 @@ void Replica::Request(Operation operation, Turn& turn) {
   switch (operation.kind) {
     case OpKind::kGetStale: {
       ReadyReads ready;
-      ready.machine = machine_.get();
+      ready.machine = machine_;
       ready.reads.push_back(std::move(operation));
       turn.reads.push_back(std::move(ready));
       return;
@@ -178,10 +183,26 @@ void Replica::Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
   core_->Fetched(peer, std::move(entries));
 }
 
+void Replica::HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits) {
+  if (core_->transferring()) return;
+  const raft::CoreStatus status = core_->Status();
+  const raft::PeerProgress* best = nullptr;
+  for (const raft::PeerProgress& peer : status.peers) {
+    if (peer.learner || !peer.recently_active || !suits(peer.id)) continue;
+    if (best == nullptr || peer.match > best->match) best = &peer;
+  }
+  if (best != nullptr) core_->TransferLeadership(best->id).IgnoreError();
+}
+
 void Replica::Tick() {
   core_->Tick();
   snapshots_->Tick();
   if (transfer_done_) ++transfer_ticks_;
+}
+
+void Replica::Retire(Turn& turn) {
+  AbandonAll(turn);
+  retired_ = true;
 }
 
 void Replica::AbandonAll(Turn& turn) {
@@ -352,8 +373,15 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
       AnswerApplied(entries[i], std::move(results[i]), turn);
     }
     core_->Applied(entries.back().index);
+    TellDirectory();
   }
   return absl::OkStatus();
+}
+
+void Replica::TellDirectory() {
+  if (machine_->directory() == directory_) return;
+  directory_ = machine_->directory();
+  maps_->Offer(directory_);
 }
 
 void Replica::AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
@@ -384,7 +412,7 @@ void Replica::ReleaseReads(Turn& turn) {
   const raft::Index applied = core_->applied();
   while (!confirmed_.empty() && confirmed_.front().first <= applied) {
     turn.reads.push_back(
-        ReadyReads{machine_.get(), std::move(confirmed_.front().second)});
+        ReadyReads{machine_, std::move(confirmed_.front().second)});
     confirmed_.pop_front();
   }
 }

@@ -13,6 +13,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "kv/cluster_map.h"
 #include "kv/hybrid_clock.h"
@@ -35,11 +36,13 @@ struct DurableGroup {
   Replica* replica = nullptr;
   raft::PersistedPosition position;
   std::vector<raft::Envelope> send;
+  bool log_removed = false;  // the last of a replica that is gone
 };
 
 // Reads whose state may be read now, by any thread.
 struct ReadyReads {
-  const kv::StateMachine* machine = nullptr;
+  // Shared: a replica may go meanwhile.
+  std::shared_ptr<const kv::StateMachine> machine;
   std::vector<Operation> reads;
 };
 
@@ -100,6 +103,14 @@ class Replica {
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
   // `done` is called with the loop owned: it must not block.
   void Transfer(raft::NodeId target, TransferDone done);
+  // Hands leadership to the most advanced voter that is heard of and `suits`,
+  // if there is one. Nobody is told how it ends.
+  void HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits);
+  // This node has the replica no more: answers everything that waits; nothing
+  // but the destructor is called afterwards.
+  void Retire(Turn& turn);
+  bool retired() const { return retired_; }
+  raft::HardState hard_state() const { return core_->Status().hard; }
   // Answers everything that waits; for the end of the process.
   void AbandonAll(Turn& turn);
 
@@ -135,6 +146,8 @@ class Replica {
                      Turn& turn);
   void ReleaseReads(Turn& turn);
   void FailPending(Turn& turn);
+  // Tells the node of a map that the directory has got.
+  void TellDirectory();
   void CheckTransfer();
   Reply Refusal(const Operation& operation, ReplyCode code,
                 std::string message) const;
@@ -144,12 +157,14 @@ class Replica {
   const raft::GroupId group_;
   MapHolder* const maps_;
   Clock* const clock_;
-  std::unique_ptr<kv::StateMachine> machine_;
+  std::shared_ptr<kv::StateMachine> machine_;
+  std::shared_ptr<const kv::ClusterMap> directory_;  // as it was last told of
   std::unique_ptr<raft::Core> core_;
   std::unique_ptr<ReplicaSnapshots> snapshots_;
   raft::SoftState soft_;
   kv::HybridClock versions_;
   bool touched_ = false;
+  bool retired_ = false;
 
   std::vector<Operation> requested_writes_;  // of this turn
   std::vector<Operation> requested_reads_;   // of this turn

@@ -26,6 +26,11 @@ struct Settings {
   uint64_t snapshot_log_bytes = 256 << 20;
   uint64_t snapshot_interval_s = 0;  // 0: never by time
   uint64_t snapshot_trailing_entries = 5'000;
+  uint64_t snapshot_send_bytes_per_s = 128 << 20;
+  // membership:
+  uint64_t replace_after_s = 300;
+  uint64_t candidate_timeout_s = 60;
+  uint64_t audit_interval_s = 300;
   // limits:
   uint32_t max_key_bytes = 256;
   uint32_t max_value_bytes = 1'024'000;
@@ -41,6 +46,7 @@ struct Settings {
   uint64_t write_buffer_bytes = 64 << 20;
   uint64_t block_cache_bytes = 256 << 20;
   uint32_t storage_threads = 2;
+  uint64_t disk_reserve_bytes = 256 << 20;
   // server:
   uint32_t loops = 1;
   uint32_t stop_timeout_ms = 10'000;

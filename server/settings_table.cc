@@ -60,6 +60,20 @@ std::vector<Setting> MakeTable() {
      "Entries kept behind that point, so that a slow follower catches up\n"
      "from the log."},
 
+    {"snapshot", "send_bytes_per_s", Number(&S::snapshot_send_bytes_per_s, Unit::kBytes, 0, kTiB),
+     "What this server sends of snapshots to others in a second, of all\n"
+     "groups together. 0: as fast as it goes."},
+
+    {"membership", "replace_after_s", Number(&S::replace_after_s, Unit::kSeconds, 0, 2'592'000),
+     "A server that is away for longer is replaced by a spare in each of its\n"
+     "groups. 0: never."},
+    {"membership", "candidate_timeout_s", Number(&S::candidate_timeout_s, Unit::kSeconds, 1, 86'400),
+     "A spare that is silent for so long while it is to replace another\n"
+     "server is given up for the next one."},
+    {"membership", "audit_interval_s", Number(&S::audit_interval_s, Unit::kSeconds, 0, 2'592'000),
+     "The replicas of each group compare their states so often. 0: only when\n"
+     "they are asked to."},
+
     {"limits", "max_key_bytes", Number(&S::max_key_bytes, Unit::kBytes, 1, kv::kMaxKeyBytes),
      "Longest key that is taken."},
     {"limits", "max_value_bytes", Number(&S::max_value_bytes, Unit::kBytes, 1, kv::kMaxValueBytes),
@@ -91,6 +105,9 @@ std::vector<Setting> MakeTable() {
      "Memory for user data read from files."},
     {"storage", "storage_threads", Number(&S::storage_threads, Unit::kNone, 1, 64),
      "Background threads for flushes and compactions of user data."},
+    {"storage", "disk_reserve_bytes", Number(&S::disk_reserve_bytes, Unit::kBytes, 0, kTiB),
+     "With less than this free, writes that take room are refused and others\n"
+     "lead; deletes go on. 0: never."},
 
     {"server", "loops", Number(&S::loops, Unit::kNone, 1, 256),
      "Loops that the groups are spread over. One per four cores is enough."},
@@ -168,6 +185,9 @@ absl::string_view SectionDescription(absl::string_view section) {
   if (section == "raft")
     return "Consensus: timeouts and what may be under way.";
   if (section == "snapshot") return "When the log is shortened.";
+  if (section == "membership") {
+    return "Servers that are away, and replicas that differ.";
+  }
   if (section == "limits") return "What is taken from clients and peers.";
   if (section == "storage") return "The write-ahead log and the user data.";
   if (section == "server") return "The process.";

@@ -70,7 +70,8 @@ void Compaction::Tick(uint64_t now, const raft::Core& core) {
         });
   }
   if (!started_ && FlushIsDue(now, applied_)) {
-    started_ = context_->flusher->Start();
+    started_ = true;
+    context_->flusher->Start();
   }
 }
 

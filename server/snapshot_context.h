@@ -3,13 +3,14 @@
 #define KV739_SERVER_SNAPSHOT_CONTEXT_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/functional/any_invocable.h"
 #include "kv/engine.h"
 #include "raft/types.h"
 #include "server/background.h"
-#include "server/clock.h"
+#include "server/gate.h"
 #include "server/snapshot_exchange.h"
 #include "server/wal/wal_thread.h"
 
@@ -29,12 +30,13 @@ struct SnapshotContext {
   const SnapshotOptions* options = nullptr;
   kv::Engine* engine = nullptr;
   wal::LogWriter* log = nullptr;
-  Clock* clock = nullptr;
   Background* background = nullptr;
   Flusher* flusher = nullptr;
   SnapshotStore* store = nullptr;
   SnapshotFetcher* fetcher = nullptr;  // null: nothing is ever received
   std::string install_dir;
+  // Closed when the host stops. What runs in the background is inside.
+  std::shared_ptr<Gate> gate;
   // Any thread, also of somebody who outlives the host: calls with the
   // group's replica, or not at all when it is gone or the host has stopped.
   std::function<void(raft::GroupId, ReplicaCall)> post;

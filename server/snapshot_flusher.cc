@@ -10,16 +10,17 @@ void Flusher::Join(raft::GroupId group, Done done) {
   waiting_.emplace_back(group, std::move(done));
 }
 
-bool Flusher::Start() {
+void Flusher::Start() {
   {
     const std::lock_guard lock(mutex_);
-    if (scheduled_) return true;
+    if (scheduled_) return;
     scheduled_ = true;
   }
-  if (background_->Submit([this] { Run(); })) return true;
-  const std::lock_guard lock(mutex_);
-  scheduled_ = false;
-  return false;
+  background_->Run([this, gate = gate_] {
+    if (!gate->Enter()) return;
+    Run();
+    gate->Leave();
+  });
 }
 
 void Flusher::Run() {

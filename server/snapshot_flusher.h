@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "kv/engine.h"
 #include "raft/types.h"
 #include "server/background.h"
+#include "server/gate.h"
 
 namespace kv739::server {
 
@@ -26,14 +28,15 @@ class Flusher {
   using Done = absl::AnyInvocable<void(absl::StatusOr<raft::LogPosition>)>;
 
   // Both outlive it.
-  Flusher(kv::Engine* engine, Background* background)
-      : engine_(engine), background_(background) {}
+  Flusher(kv::Engine* engine, Background* background,
+          std::shared_ptr<Gate> gate)
+      : engine_(engine), background_(background), gate_(std::move(gate)) {}
 
   // Waits for the next flush, whenever somebody starts it. One entry a group,
   // so it is for the caller to join once.
   void Join(raft::GroupId group, Done done);
-  // Begins one soon. False when the background has too much to do: again later.
-  bool Start();
+  // Begins one soon.
+  void Start();
 
   uint64_t flushes() const { return flushes_.load(std::memory_order_relaxed); }
 
@@ -42,6 +45,7 @@ class Flusher {
 
   kv::Engine* const engine_;
   Background* const background_;
+  const std::shared_ptr<Gate> gate_;
   std::mutex mutex_;  // guards these
   std::vector<std::pair<raft::GroupId, Done>> waiting_;
   bool scheduled_ = false;

@@ -24,6 +24,7 @@ struct NodeMessage {
     kMap = 1,                  // kv::EncodeClusterMap: a newer map
     kDirectoryChange = 2,      // kv::EncodeDirectoryChange: please propose it
     kAudit = 3,                // server/audit.h
+    kDiskLow = 4,              // no payload: the sender is short of space
   };
   Kind kind = Kind::kMap;
   std::string payload;

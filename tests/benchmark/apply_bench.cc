@@ -141,7 +141,7 @@ class Bench {
   std::unique_ptr<StateMachine> machine_;
   std::mt19937_64 random_{739};
   const std::string value_ = std::string(kValueBytes, 'v');
-  uint64_t index_ = 0;
+  uint64_t index_ = kFirstPosition.index.value();
   std::vector<raft::Entry> entries_;
   size_t at_ = 0;
   std::vector<ApplyResult> results_;

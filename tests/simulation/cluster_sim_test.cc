@@ -38,11 +38,12 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
     sum.snapshots += result.snapshots;
     sum.installs += result.installs;
     sum.changes += result.changes;
+    sum.unfit += result.unfit;
   }
   std::printf(
       "%llu seeds: %llu committed, %llu acknowledged, %llu reads, %llu "
       "leaders, %llu crashes, %llu fetches, %llu snapshots asked, %llu "
-      "installed, %llu changes of members\n",
+      "installed, %llu changes of members, %llu times unfit\n",
       static_cast<unsigned long long>(seeds),
       static_cast<unsigned long long>(sum.committed),
       static_cast<unsigned long long>(sum.acknowledged),
@@ -52,7 +53,8 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
       static_cast<unsigned long long>(sum.fetches),
       static_cast<unsigned long long>(sum.snapshots),
       static_cast<unsigned long long>(sum.installs),
-      static_cast<unsigned long long>(sum.changes));
+      static_cast<unsigned long long>(sum.changes),
+      static_cast<unsigned long long>(sum.unfit));
   // The runs did what they are for.
   EXPECT_GT(sum.committed, seeds * 20);
   EXPECT_GT(sum.reads, seeds);
@@ -60,6 +62,7 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
   EXPECT_GT(sum.fetches, seeds / 10);
   EXPECT_GT(sum.installs, seeds / 10);
   EXPECT_GT(sum.changes, seeds);
+  EXPECT_GT(sum.unfit, seeds);
 }
 
 TEST(ClusterSimulation, SameSeedSameRun) {

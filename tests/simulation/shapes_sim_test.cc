@@ -26,17 +26,18 @@ constexpr int kElectionTimeout = 10;  // ticks
 class Lab {
  public:
   explicit Lab(uint64_t count, uint64_t seed = 1) : random_(seed) {
-    raft::Configuration configuration;
+    // Behind nothing, so that Preload() may give any log.
+    raft::SnapshotMeta initial;
     for (uint64_t id = 1; id <= count; ++id) {
-      configuration.voters.push_back(NodeId(id));
+      initial.configuration.voters.push_back(NodeId(id));
     }
     for (uint64_t id = 1; id <= count; ++id) {
       raft::Options options;
       options.self = NodeId(id);
       options.election_timeout_ticks = kElectionTimeout;
       options.heartbeat_ticks = 2;
-      nodes_.push_back(std::make_unique<SimNode>(options, configuration,
-                                                 &random_, &checker_));
+      nodes_.push_back(
+          std::make_unique<SimNode>(options, initial, &random_, &checker_));
     }
   }
 

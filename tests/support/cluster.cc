@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 
@@ -64,7 +65,7 @@ bool Eventually(const std::function<bool()>& holds, absl::Duration timeout) {
 Cluster::Cluster(ClusterOptions options)
     : options_(std::move(options)),
       config_(dir_.path() + "/cluster.conf"),
-      processes_(options_.servers) {
+      processes_(options_.servers + options_.extra) {
   WriteFile(settings_path(), options_.settings);
 }
 
@@ -101,8 +102,10 @@ std::vector<std::string> Cluster::ServerArguments(int i) const {
   return arguments;
 }
 
-absl::Status Cluster::Launch(int i) {
-  auto process = Process::Start({.arguments = ServerArguments(i),
+absl::Status Cluster::LaunchWith(int i, std::vector<std::string> more) {
+  std::vector<std::string> arguments = ServerArguments(i);
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  auto process = Process::Start({.arguments = std::move(arguments),
                                  .output = log_path(i),
                                  .error = log_path(i)});
   if (!process.ok()) return process.status();
@@ -111,12 +114,14 @@ absl::Status Cluster::Launch(int i) {
 }
 
 absl::Status Cluster::StartOnce() {
-  ports_ = std::make_unique<Ports>(3 * size());
+  ports_ = std::make_unique<Ports>(3 * total());
   channels_.clear();
   std::string lines;
-  for (int i = 0; i < size(); ++i) {
-    absl::StrAppend(&lines, address(i), " metrics=", metrics_port(i),
-                    " http=", http_port(i), "\n");
+  for (int i = 0; i < total(); ++i) {
+    if (i < size()) {
+      absl::StrAppend(&lines, address(i), " metrics=", metrics_port(i),
+                      " http=", http_port(i), "\n");
+    }
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
     // Despite its name, how long an attempt to connect may take.
@@ -129,7 +134,7 @@ absl::Status Cluster::StartOnce() {
   }
   WriteFile(config_, lines);
   for (int i = 0; i < size(); ++i) {
-    absl::Status started = Launch(i);
+    absl::Status started = LaunchWith(i, {});
     if (!started.ok()) return started;
   }
   absl::Status map = LoadMap();
@@ -180,19 +185,98 @@ absl::Status Cluster::LoadMap() {
   if (!loaded || ended) {
     return absl::UnavailableError(absl::StrCat("no cluster map: ", last));
   }
+  TakeGroups(map);
+  return absl::OkStatus();
+}
+
+void Cluster::TakeGroups(const v1::GetMapResponse& map) {
   groups_.clear();
   std::map<uint64_t, int> positions;
   for (const v1::Node& node : map.nodes()) {
-    for (int i = 0; i < size(); ++i) {
+    if (node.state() == v1::LEFT) continue;
+    for (int i = 0; i < total(); ++i) {
       if (node.address() == address(i)) positions[node.id()] = i;
     }
   }
   for (const v1::Group& group : map.groups()) {
     for (uint64_t member : group.members()) {
-      groups_[group.id()].push_back(positions.at(member));
+      const auto known = positions.find(member);
+      if (known != positions.end()) {
+        groups_[group.id()].push_back(known->second);
+      }
     }
   }
-  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::GetMapResponse> Cluster::NewestMap() {
+  absl::StatusOr<v1::GetMapResponse> newest =
+      absl::UnavailableError("no server has answered");
+  for (int i = 0; i < total(); ++i) {
+    if (!running(i)) continue;
+    grpc::ClientContext context;
+    Prepare(context);
+    v1::GetMapResponse map;
+    if (!ClusterStub(i)->GetMap(&context, {}, &map).ok()) continue;
+    if (!newest.ok() || map.epoch() > newest->epoch()) newest = std::move(map);
+  }
+  return newest;
+}
+
+uint64_t Cluster::NodeId(int i) {
+  auto map = NewestMap();
+  if (!map.ok()) return 0;
+  for (const v1::Node& node : map->nodes()) {
+    if (node.address() == address(i) && node.state() != v1::LEFT) {
+      return node.id();
+    }
+  }
+  return 0;
+}
+
+absl::Status Cluster::WaitForMembers(uint64_t group, std::vector<int> members,
+                                     absl::Duration timeout) {
+  std::sort(members.begin(), members.end());
+  std::string last;
+  const bool settled = Eventually(
+      [&] {
+        auto map = NewestMap();
+        if (!map.ok()) {
+          last = std::string(map.status().message());
+          return false;
+        }
+        TakeGroups(*map);
+        std::vector<int> found = groups_[group];
+        std::sort(found.begin(), found.end());
+        last = absl::StrCat("the map of epoch ", map->epoch(), " has ",
+                            absl::StrJoin(found, ","));
+        if (found != members) return false;
+        for (const v1::Group& entry : map->groups()) {
+          if (entry.id() != group) continue;
+          if (entry.target_size() != entry.members_size()) return false;
+        }
+        for (int i : members) {
+          auto replica = Replica(i, group);
+          if (!replica) {
+            // One that is down may be a member.
+            if (!running(i)) continue;
+            absl::StrAppend(&last, "; server ", i, " has no replica");
+            return false;
+          }
+          if (replica->voters_size() != static_cast<int>(members.size()) ||
+              replica->changing() || replica->learners_size() > 0) {
+            absl::StrAppend(&last, "; server ", i, " has ",
+                            replica->voters_size(), " voters, ",
+                            replica->learners_size(), " learners");
+            return false;
+          }
+        }
+        return true;
+      },
+      timeout);
+  if (settled) return absl::OkStatus();
+  return absl::DeadlineExceededError(
+      absl::StrCat("group ", group, " was to have ",
+                   absl::StrJoin(members, ","), ": ", last));
 }
 
 bool Cluster::running(int i) {
@@ -206,7 +290,7 @@ void Cluster::KillHardAll() {
   for (auto& process : processes_) {
     if (process != nullptr) process->Signal(SIGKILL);
   }
-  for (int i = 0; i < size(); ++i) WaitExit(i);
+  for (int i = 0; i < total(); ++i) WaitExit(i);
 }
 void Cluster::Signal(int i, int signal) { processes_.at(i)->Signal(signal); }
 void Cluster::Terminate(int i) { Signal(i, SIGTERM); }
@@ -218,7 +302,13 @@ absl::Status Cluster::Restart(int i) {
     return absl::FailedPreconditionError(
         absl::StrCat("server ", i, " still runs"));
   }
-  return Launch(i);
+  return LaunchWith(i, {});
+}
+
+absl::Status Cluster::StartNew(int i) {
+  return LaunchWith(i,
+                    {"--join", "--metrics-port", absl::StrCat(metrics_port(i)),
+                     "--http-port", absl::StrCat(http_port(i))});
 }
 
 std::optional<int> Cluster::WaitExit(int i, absl::Duration timeout) {
@@ -321,7 +411,7 @@ std::unique_ptr<v1::Admin::Stub> Cluster::AdminStub(int i) {
 
 std::string Cluster::LogTails() const {
   std::string text;
-  for (int i = 0; i < size(); ++i) {
+  for (int i = 0; i < total(); ++i) {
     absl::StrAppend(&text, "---- end of the log of server ", i, " (",
                     ports_ == nullptr ? "not started" : address(i), ")\n",
                     Tail(log_path(i)), "\n");

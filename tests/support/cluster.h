@@ -46,6 +46,9 @@ extern const char kTestSettings[];
 
 struct ClusterOptions {
   int servers = 5;
+  // Places behind them for servers that are not in the cluster file; see
+  // StartNew().
+  int extra = 0;
   std::string settings = kTestSettings;  // YAML; "" for none
   // Whether the test has failed so far; asked at the end.
   std::function<bool()> failed;
@@ -62,7 +65,8 @@ class Cluster {
   // ports again when one is in use.
   absl::Status Start();
 
-  int size() const { return options_.servers; }
+  int size() const { return options_.servers; }  // in the cluster file
+  int total() const { return options_.servers + options_.extra; }
   const std::string& config() const { return config_; }  // cluster file
   const std::string& dir() const { return dir_.path(); }
   std::string address(int i) const;
@@ -83,12 +87,24 @@ class Cluster {
   void Resume(int i);     // SIGCONT
   // Starts a server that does not run; does not wait for it to serve.
   absl::Status Restart(int i);
+  // Starts a server on an empty data directory, to join; does not wait.
+  absl::Status StartNew(int i);
+  // As Restart() or StartNew() with these arguments at the end.
+  absl::Status LaunchWith(int i, std::vector<std::string> more);
   // Exit code, or minus the signal; nullopt when it still runs.
   std::optional<int> WaitExit(int i, absl::Duration timeout = kPatience);
 
   absl::StatusOr<v1::GetStatusResponse> Status(int i);
   // Replica of `group` on server i; nullopt when it does not answer.
   std::optional<v1::ReplicaStatus> Replica(int i, uint64_t group);
+  // The newest map that a running server has.
+  absl::StatusOr<v1::GetMapResponse> NewestMap();
+  // Node id of the server that has the address of position i now; 0: none.
+  uint64_t NodeId(int i);
+  // Until the newest map and all of these members say that just these are the
+  // group's voters and nothing is under way; groups() says so afterwards.
+  absl::Status WaitForMembers(uint64_t group, std::vector<int> members,
+                              absl::Duration timeout = kPatience);
   // Groups with the positions of their members; known once Start() is done.
   const std::map<uint64_t, std::vector<int>>& groups() const { return groups_; }
   uint64_t only_group() const { return groups_.begin()->first; }
@@ -112,8 +128,8 @@ class Cluster {
 
  private:
   absl::Status StartOnce();
-  absl::Status Launch(int i);
   absl::Status LoadMap();
+  void TakeGroups(const v1::GetMapResponse& map);
   bool PortInUse(int i);
 
   const ClusterOptions options_;

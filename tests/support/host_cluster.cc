@@ -65,6 +65,22 @@ class HostCluster::NodeTransport : public server::Transport {
   int self_;
 };
 
+// Runs one job at a time, when asked to.
+class HostCluster::Jobs : public server::Background {
+ public:
+  void Run(Job job) override { jobs_.push_back(std::move(job)); }
+  bool RunOne() {
+    if (jobs_.empty()) return false;
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    job();
+    return true;
+  }
+
+ private:
+  std::deque<Job> jobs_;
+};
+
 // Completes one task at a time, when asked to.
 class HostCluster::NodeLog : public wal::LogWriter {
  public:
@@ -90,27 +106,6 @@ class HostCluster::NodeLog : public wal::LogWriter {
  private:
   wal::Wal* wal_;
   std::deque<wal::WalTask> tasks_;
-};
-
-// Does one piece of work at a time, when asked to.
-class HostCluster::NodeBackground : public server::Background {
- public:
-  bool Submit(Work work) override {
-    if (queue_.size() >= server::kMaxBackgroundWork) return false;
-    queue_.push_back(std::move(work));
-    return true;
-  }
-  void Stop() override { queue_.clear(); }
-  bool RunOne() {
-    if (queue_.empty()) return false;
-    Work work = std::move(queue_.front());
-    queue_.pop_front();
-    std::move(work)();
-    return true;
-  }
-
- private:
-  std::deque<Work> queue_;
 };
 
 HostCluster::HostCluster(int size, server::HostOptions options)
@@ -167,7 +162,6 @@ void HostCluster::Start(int index) {
   Node& node = *nodes_[index];
   node.log = std::make_unique<NodeLog>(node.wal.get());
   node.transport = std::make_unique<NodeTransport>(this, index);
-  node.background = std::make_unique<NodeBackground>();
   node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
   auto replicas = server::LoadReplicas(node.engine.get(), node.wal.get());
   ASSERT_TRUE(replicas.ok()) << replicas.status();
@@ -180,9 +174,10 @@ void HostCluster::Start(int index) {
   parts.clock = &clock_;
   node.maps = std::make_unique<server::MapHolder>(map_);
   parts.maps = node.maps.get();
-  parts.random = node.random.get();
-  parts.background = node.background.get();
+  node.jobs = std::make_unique<Jobs>();
+  parts.background = node.jobs.get();
   parts.install_dir = absl::StrCat(node.directory, "/install");
+  parts.random = node.random.get();
   parts.on_failure = [](const absl::Status& status) {
     ADD_FAILURE() << "replica failed: " << status;
   };
@@ -211,7 +206,7 @@ void HostCluster::Settle() {
         moved = node->log->CompleteOne() || moved;
       }
       if (node->host != nullptr && !node->background_stalled) {
-        moved = node->background->RunOne() || moved;
+        moved = node->jobs->RunOne() || moved;
       }
     }
   }
@@ -274,6 +269,7 @@ server::Reply HostCluster::Call(server::Operation operation) {
 void HostCluster::Crash(int index) {
   Node& node = *nodes_[index];
   node.host.reset();
+  node.jobs.reset();
   node.log.reset();
   node.wal.reset();
   node.engine->Crash();

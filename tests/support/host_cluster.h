@@ -11,6 +11,7 @@
 
 #include "kv/cluster_map.h"
 #include "kv/engine.h"
+#include "server/background.h"
 #include "server/clock.h"
 #include "server/host.h"
 #include "server/map_holder.h"
@@ -87,8 +88,8 @@ class HostCluster {
 
  private:
   class NodeTransport;
+  class Jobs;
   class NodeLog;
-  class NodeBackground;
   struct Node {
     raft::NodeId id;
     bool isolated = false;
@@ -99,9 +100,9 @@ class HostCluster {
     std::unique_ptr<wal::Wal> wal;
     std::unique_ptr<NodeTransport> transport;
     std::unique_ptr<NodeLog> log;
-    std::unique_ptr<NodeBackground> background;
     std::unique_ptr<raft::Random> random;
     std::unique_ptr<server::MapHolder> maps;
+    std::unique_ptr<Jobs> jobs;
     std::unique_ptr<server::Host> host;
   };
   struct Message {

@@ -85,7 +85,8 @@ void RaftScript::Cluster(const Words& words) {
     node.options.heartbeat_ticks = 2;
     node.options.pre_vote = !Has(words, "no-pre-vote");
     node.options.check_quorum = !Has(words, "no-check-quorum");
-    node.disk = SimDisk(id <= count ? configuration : raft::Configuration());
+    node.disk =
+        SimDisk({{}, id <= count ? configuration : raft::Configuration()});
     Start(&node);
   }
 }

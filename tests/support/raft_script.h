@@ -51,7 +51,7 @@ class RaftScript {
  private:
   struct Node {
     raft::Options options;
-    SimDisk disk{raft::Configuration()};
+    SimDisk disk{raft::SnapshotMeta()};
     SimRandom random{1};
     std::unique_ptr<raft::Core> core;
     raft::Index applied;

@@ -30,6 +30,13 @@ void SafetyChecker::Fail(std::string what) {
   if (!failed()) failure_ = std::move(what);
 }
 
+void SafetyChecker::OnBegin(LogPosition at, uint64_t digest) {
+  while (committed() < at.index) {
+    committed_.push_back({at.term, committed() + 1});
+  }
+  digests_.emplace(at.index, digest);
+}
+
 void SafetyChecker::OnLeader(NodeId node, Term term, const DiskImage& log) {
   auto [known, first] = leaders_.emplace(term, node);
   if (known->second != node) {

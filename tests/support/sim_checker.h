@@ -33,6 +33,8 @@ class SafetyChecker {
   const std::string& failure() const { return failure_; }
   void Fail(std::string what);
 
+  // The groups begin with everything up to `at` committed, in this state.
+  void OnBegin(raft::LogPosition at, uint64_t digest);
   void OnLeader(raft::NodeId node, raft::Term term, const DiskImage& log);
   void OnVote(raft::NodeId node, raft::Term term, raft::NodeId candidate);
   // `before` is the log that the entries are written into.

@@ -11,15 +11,19 @@ using raft::Entry;
 using raft::Envelope;
 using raft::Index;
 using raft::NodeId;
+using raft::Term;
 
 namespace {
 
-raft::Configuration Voters(uint64_t count) {
-  raft::Configuration configuration;
-  for (uint64_t i = 1; i <= count; ++i) {
-    configuration.voters.push_back(NodeId(i));
+// As real groups do, the log begins behind a first position, and the initial
+// configuration is part of the snapshot there: who joins knows less, and gets
+// both by a snapshot.
+raft::SnapshotMeta FirstSnapshot(uint64_t voters) {
+  raft::SnapshotMeta first{{raft::Term(1), Index(1)}, {}};
+  for (uint64_t i = 1; i <= voters; ++i) {
+    first.configuration.voters.push_back(NodeId(i));
   }
-  return configuration;
+  return first;
 }
 
 }  // namespace
@@ -53,6 +57,7 @@ SimProfile SimCluster::DrawProfile(SimRandom* random) {
     p.pre_vote = true;
   }
   p.tail = random->Below(8);
+  p.unfit = draw(20, 150);
   return p;
 }
 
@@ -63,11 +68,13 @@ SimCluster::SimCluster(uint64_t seed, bool trace)
       profile_(DrawProfile(&random_)),
       network_(&random_) {
   network_.set_faults(profile_.network);
+  const raft::SnapshotMeta first = FirstSnapshot(profile_.nodes);
+  checker_.OnBegin(first.position, 0);
   for (uint64_t i = 1; i <= profile_.nodes + profile_.spares; ++i) {
     nodes_.push_back(std::make_unique<SimNode>(
         CoreOptions(NodeId(i)),
-        i <= profile_.nodes ? Voters(profile_.nodes) : raft::Configuration(),
-        &random_, &checker_));
+        i <= profile_.nodes ? first : raft::SnapshotMeta(), &random_,
+        &checker_));
   }
   start_at_.assign(nodes_.size(), 0);
   sync_at_.assign(nodes_.size(), 0);
@@ -76,7 +83,7 @@ SimCluster::SimCluster(uint64_t seed, bool trace)
 raft::Options SimCluster::CoreOptions(NodeId id) {
   raft::Options options;
   options.self = id;
-  options.election_timeout_ticks = 10;
+  options.election_timeout_ticks = kElectionTicks;
   options.heartbeat_ticks = 2;
   options.check_quorum = profile_.check_quorum;
   options.pre_vote = profile_.pre_vote;
@@ -135,7 +142,10 @@ void SimCluster::Input(SimNode* n, F&& input) {
   raft::Configuration configuration;
   if (led) configuration = n->core().Status().configuration;
   input();
-  if (led && n->core().commit() > commit) CheckQuorum(n, configuration);
+  // A leader may also be deposed by the input and learn of commits by it.
+  if (led && n->core().IsLeader() && n->core().commit() > commit) {
+    CheckQuorum(n, configuration);
+  }
 }
 
 void SimCluster::CheckQuorum(SimNode* n,
@@ -197,6 +207,7 @@ void SimCluster::Unit(bool faults) {
       RunNode(n.get());
     }
   }
+  CheckFitness();
 }
 
 // ---- snapshots ----
@@ -375,6 +386,7 @@ void SimCluster::CrashNode(SimNode* n) {
   Note("crash", n->id().value(), survivors);
   // Reads and fetches of a dead process are never answered.
   n->Crash(survivors);
+  unfit_.erase(n->id());
   std::erase_if(fetches_, [&](const auto& f) { return f.first == n->id(); });
   std::erase_if(offers_, [&](const Offer& o) { return o.from == n->id(); });
   incoming_.erase(n->id());
@@ -487,6 +499,37 @@ void SimCluster::ChangeMembers() {
   result_.changes += at.ok() ? 1 : 0;
 }
 
+void SimCluster::ChangeFitness() {
+  SimNode& n = AnyNode();
+  if (!n.up()) return;
+  const bool fit = unfit_.erase(n.id()) > 0;
+  Note("fit", n.id().value(), fit);
+  if (!fit) {
+    ++result_.unfit;
+    unfit_[n.id()] = {now_, n.core().IsLeader() ? n.core().term() : Term()};
+  }
+  n.core().SetFit(fit);
+}
+
+// An unfit replica never becomes leader, and does not stay it for long.
+void SimCluster::CheckFitness() {
+  const uint64_t longest = (2 * kElectionTicks + 1) * kUnitsPerTick;
+  for (auto& [id, unfit] : unfit_) {
+    const raft::Core& core = node(id).core();
+    if (!core.IsLeader()) continue;
+    const raft::Configuration& c = core.Status().configuration;
+    if (c.Validate().ok() && c.voters == std::vector<NodeId>{id} &&
+        !c.joint()) {
+      unfit = {now_, core.term()};  // nobody else could
+      continue;
+    }
+    if (core.term() != unfit.led || now_ - unfit.since > longest) {
+      checker_.Fail(absl::StrCat("fitness: ", id.value(), " leads term ",
+                                 core.term().value(), " and must not"));
+    }
+  }
+}
+
 void SimCluster::InjectFaults() {
   if (random_.Chance(profile_.crash, 10000)) CrashNode(&AnyNode());
   if (random_.Chance(profile_.crash_all, 10000)) {
@@ -508,6 +551,7 @@ void SimCluster::InjectFaults() {
   }
   if (random_.Chance(profile_.compact, 10000)) CompactSomewhere();
   if (random_.Chance(profile_.members, 10000)) ChangeMembers();
+  if (random_.Chance(profile_.unfit, 10000)) ChangeFitness();
   if (random_.Chance(20, 10000)) {
     SimNode& n = AnyNode();
     if (n.up()) n.Flush();
@@ -518,6 +562,8 @@ void SimCluster::InjectFaults() {
 
 void SimCluster::Calm() {
   calm_ = true;
+  for (const auto& [id, unfit] : unfit_) node(id).core().SetFit(true);
+  unfit_.clear();
   heal_at_ = 0;
   network_.Heal();
   network_.set_faults({});
@@ -539,7 +585,7 @@ Index SimCluster::LowestApplied() {
 }
 
 void SimCluster::CheckConverged() {
-  const uint64_t timeout = 10 * kUnitsPerTick;  // an election timeout
+  const uint64_t timeout = kElectionTicks * kUnitsPerTick;
   const uint64_t deadline = now_ + 10 * timeout;
   bool proposed = false;
   while (!checker_.failed() && now_ < deadline) {

@@ -33,6 +33,7 @@ struct SimProfile {
   uint64_t read = 0;
   uint64_t compact = 0;
   uint64_t members = 0;  // change them
+  uint64_t unfit = 0;    // a replica must not lead, or may again
   uint64_t tail = 0;     // entries that compaction leaves at least
   bool lazy_apply = false;
   // Off in some runs: leaders then stay without followers, and reads from such
@@ -53,12 +54,14 @@ struct SimResult {
   uint64_t snapshots = 0;  // asked for
   uint64_t installs = 0;
   uint64_t changes = 0;  // of members, begun
+  uint64_t unfit = 0;    // replicas that must not lead, in the end or before
   std::string trace;     // when asked for
 };
 
 class SimCluster {
  public:
   static constexpr uint64_t kUnitsPerTick = 10;
+  static constexpr uint32_t kElectionTicks = 10;
   static constexpr uint64_t kFaultUnits = 4000;
 
   SimCluster(uint64_t seed, bool trace);
@@ -78,6 +81,8 @@ class SimCluster {
   void Partition();
   void CompactSomewhere();
   void ChangeMembers();
+  void ChangeFitness();
+  void CheckFitness();
   raft::Configuration AnyTarget(const raft::Configuration& now);
   void OfferSnapshot(SimNode* from, raft::NodeId to);
   void WantSnapshot(SimNode* to, const raft::SnapshotMeta& meta);
@@ -106,6 +111,13 @@ class SimCluster {
 
   std::vector<uint64_t> start_at_;  // per node: when it comes back
   std::vector<uint64_t> sync_at_;   // per node: when its oldest write is done
+  // Per node, while it must not lead: since when, and the term in which it
+  // led at that time.
+  struct Unfit {
+    uint64_t since;
+    raft::Term led;
+  };
+  std::map<raft::NodeId, Unfit> unfit_;
   uint64_t heal_at_ = 0;
   std::vector<std::pair<raft::NodeId, raft::LogFetch>> fetches_;
   // Snapshots on the way, as their senders see it.

@@ -61,8 +61,10 @@ void DiskImage::Compact(Index index) {
   snapshot = std::move(meta);
 }
 
-SimDisk::SimDisk(raft::Configuration initial) {
-  durable_.snapshot.configuration = std::move(initial);
+SimDisk::SimDisk(raft::SnapshotMeta initial) {
+  durable_.hard_state.term = initial.position.term;
+  durable_.hard_state.commit = initial.position.index;
+  durable_.snapshot = std::move(initial);
   written_ = durable_;
 }
 

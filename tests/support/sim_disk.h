@@ -42,7 +42,8 @@ class SimDisk {
     std::vector<raft::Envelope> send;
   };
 
-  explicit SimDisk(raft::Configuration initial);
+  // The log begins behind `initial`, all that it stands for is committed.
+  explicit SimDisk(raft::SnapshotMeta initial);
 
   void Write(raft::Persist persist, std::vector<raft::Envelope> send,
              raft::Configuration at_snapshot = {});

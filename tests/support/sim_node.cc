@@ -10,10 +10,12 @@ namespace kv739::sim {
 using raft::Entry;
 using raft::Envelope;
 
-SimNode::SimNode(const raft::Options& options, raft::Configuration initial,
+SimNode::SimNode(const raft::Options& options, raft::SnapshotMeta initial,
                  raft::Random* random, SafetyChecker* checker)
     : options_(options), random_(random), checker_(checker), disk_(initial) {
-  flushed_.configuration = std::move(initial);
+  flushed_.applied = initial.position.index;
+  flushed_.term = initial.position.term;
+  flushed_.configuration = std::move(initial.configuration);
   Start();
 }
 

@@ -40,8 +40,8 @@ class SimNode {
     bool led = false;  // all through the turn, in one term
   };
 
-  // All pointers outlive the node. Starts at once.
-  SimNode(const raft::Options& options, raft::Configuration initial,
+  // All pointers outlive the node. Starts at once, behind `initial`.
+  SimNode(const raft::Options& options, raft::SnapshotMeta initial,
           raft::Random* random, SafetyChecker* checker);
 
   raft::NodeId id() const { return options_.self; }

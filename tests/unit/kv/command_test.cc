@@ -41,7 +41,11 @@ Command Meaningful(Command c) {
   c = Command();
   c.op = all.op;
   c.stamp = all.stamp;
-  if (c.op == Op::kOpenSession) return c;
+  if (c.op == Op::kOpenSession || c.op == Op::kAudit) return c;
+  if (c.op == Op::kDirectory) {
+    c.value = all.value;
+    return c;
+  }
   c.session = all.session;
   if (c.op == Op::kCloseSession) return c;
   if (c.session != 0) {
@@ -54,9 +58,9 @@ Command Meaningful(Command c) {
   return c;
 }
 
-constexpr Op kOps[] = {Op::kPut,         Op::kDelete,
-                       Op::kAppend,      Op::kCompareAndSwap,
-                       Op::kOpenSession, Op::kCloseSession};
+constexpr Op kOps[] = {
+    Op::kPut,         Op::kDelete,       Op::kAppend,    Op::kCompareAndSwap,
+    Op::kOpenSession, Op::kCloseSession, Op::kDirectory, Op::kAudit};
 
 TEST(Command, EveryOperationComesBackAsItWas) {
   for (Op op : kOps) {
@@ -119,7 +123,7 @@ TEST(Command, RefusesWhatEncodeDoesNotMake) {
     EXPECT_EQ(DecodeCommand(bytes).ok(), format == 1) << format;
   }
   bytes[0] = 1;
-  for (int op : {0, 7, 8, 255}) {
+  for (int op : {0, 9, 10, 255}) {
     bytes[1] = static_cast<char>(op);
     EXPECT_FALSE(DecodeCommand(bytes).ok()) << op;
   }
@@ -142,9 +146,9 @@ TEST(Command, RandomAndDamagedBytesDecodeToThemselvesOrNotAtAll) {
     if (round % 2 == 0) {
       bytes.resize(random() % 40);
       for (char& c : bytes) c = static_cast<char>(random());
-      if (bytes.size() > 1) bytes[0] = 1, bytes[1] = 1 + random() % 6;
+      if (bytes.size() > 1) bytes[0] = 1, bytes[1] = 1 + random() % 8;
     } else {
-      bytes = EncodeCommand(Make(kOps[random() % 6]));
+      bytes = EncodeCommand(Make(kOps[random() % 8]));
       for (int n = random() % 3; n >= 0; --n) {
         bytes[random() % bytes.size()] = static_cast<char>(random());
       }

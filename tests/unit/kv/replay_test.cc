@@ -145,8 +145,8 @@ void Replay(History* history, TestEngine::Kind kind, uint64_t seed) {
   std::mt19937_64 random(seed);
   TestGroup group(kind);
   const auto entries = absl::MakeConstSpan(history->entries());
-  while (group.machine().applied().index.value() < entries.size()) {
-    const uint64_t from = group.machine().applied().index.value();
+  while (TestLog::Applied(group.machine()) < entries.size()) {
+    const uint64_t from = TestLog::Applied(group.machine());
     const uint64_t count =
         std::min<uint64_t>(1 + random() % 60, entries.size() - from);
     std::vector<ApplyResult> results;

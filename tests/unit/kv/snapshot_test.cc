@@ -321,7 +321,7 @@ TEST_P(SnapshotTest, MemoryIsBoundedHoweverLargeTheGroup) {
   std::string key, record;
   for (int i = 0; i < 200'000; ++i) {
     SetDataKey(kGroup, absl::StrCat("key", i), &key);
-    SetValueRecord(i + 1, Noise(20, i), &record);
+    SetValueRecord(key, i + 1, Noise(20, i), &record);
     batch->Put(key, record);
     if (i % 10'000 != 9999) continue;
     ASSERT_TRUE(source->Apply(batch.get()).ok());

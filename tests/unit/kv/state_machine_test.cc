@@ -194,12 +194,12 @@ TEST_P(StateMachineTest, NoopsAndConfigurationsMoveTheIndexAlone) {
   ExpectSame(results[0], ApplyResult());
   ExpectSame(results[1], ApplyResult());
   EXPECT_EQ(group_.machine().configuration(), four);
-  EXPECT_EQ(group_.machine().applied().index, raft::Index(3));
+  EXPECT_EQ(group_.machine().applied().index, raft::Index(4));
   EXPECT_EQ(group_.machine().last_version(), 1u);
   group_.Restart();
   EXPECT_EQ(group_.machine().configuration(), four);
   EXPECT_EQ(group_.machine().applied(),
-            (raft::LogPosition{raft::Term(1), raft::Index(3)}));
+            (raft::LogPosition{raft::Term(1), raft::Index(4)}));
 }
 
 // S5: the configuration and the applied index are of one instant.
@@ -231,7 +231,7 @@ TEST_P(StateMachineTest, FailedWritesChangeNothing) {
       EXPECT_EQ(results.size(), 1u);
       group_.failing().read_error = group_.failing().write_error =
           absl::OkStatus();
-      EXPECT_EQ(group_.machine().applied().index, raft::Index(2));
+      EXPECT_EQ(group_.machine().applied().index, raft::Index(3));
       EXPECT_EQ(group_.machine().last_version(), 1u);
       EXPECT_EQ(group_.machine().session_count(), 1u);
       EXPECT_EQ(group_.machine().configuration(), ThreeVoters());
@@ -262,7 +262,7 @@ TEST_P(StateMachineTest, GroupsShareAnEngineAndNothingElse) {
     const auto other = StateMachine::Open(&engine, id);
     ASSERT_TRUE(other.ok()) << other.status();
     EXPECT_FALSE((*other)->Get("k")->found);
-    EXPECT_EQ((*other)->applied(), raft::LogPosition());
+    EXPECT_EQ((*other)->applied(), kFirstPosition);
     EXPECT_EQ((*other)->Hash()->keys, 0u);
   }
   EXPECT_EQ(group_.machine().Hash()->keys, 1u);
@@ -317,9 +317,9 @@ TEST_P(StateMachineTest, DamagedRecordsAreDataLoss) {
 
 TEST_P(StateMachineTest, DurableFollowsFlushes) {
   group_.Do(Op::kPut, "k", "1");
-  EXPECT_EQ(group_.machine().durable()->index, raft::Index(0));
-  ASSERT_TRUE(group_.engine().Flush().ok());
   EXPECT_EQ(group_.machine().durable()->index, raft::Index(1));
+  ASSERT_TRUE(group_.engine().Flush().ok());
+  EXPECT_EQ(group_.machine().durable()->index, raft::Index(2));
   Engine& engine = group_.engine();
   ASSERT_TRUE(
       StateMachine::Create(&engine, raft::GroupId(9), ThreeVoters()).ok());
@@ -374,9 +374,9 @@ TEST_P(StateMachineDeathTest, BrokenInvariantsEndTheProcess) {
   };
   raft::Entry entry = group_.log().entries().back();
   EXPECT_DEATH(apply(entry), "does not follow");
-  entry.index = raft::Index(3);
+  entry.index = raft::Index(4);
   EXPECT_DEATH(apply(entry), "does not follow");
-  entry.index = raft::Index(2);
+  entry.index = raft::Index(3);
   entry.data = raft::MakePayload("rubbish");
   EXPECT_DEATH(apply(entry), "a command does not decode");
   entry.kind = raft::EntryKind::kConfiguration;

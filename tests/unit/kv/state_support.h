@@ -162,14 +162,19 @@ inline raft::Configuration ThreeVoters() {
   return configuration;
 }
 
-// The log of a group; entries are numbered as they come.
+// The log of a group; entries are numbered as they come, from the one that a
+// new group does not have yet.
 class TestLog {
  public:
+  // How many of them were applied.
+  static uint64_t Applied(const StateMachine& machine) {
+    return machine.applied().index - kFirstPosition.index;
+  }
   const std::vector<raft::Entry>& entries() const { return entries_; }
   raft::Entry& Add(raft::EntryKind kind, std::string bytes) {
     raft::Entry entry;
     entry.term = raft::Term(1 + entries_.size() / 100);
-    entry.index = raft::Index(entries_.size() + 1);
+    entry.index = kFirstPosition.index + entries_.size() + 1;
     entry.kind = kind;
     entry.data = raft::MakePayload(std::move(bytes));
     entries_.push_back(std::move(entry));
@@ -227,7 +232,7 @@ class TestGroup {
     absl::Status status;
     do {
       status = machine_->Apply(absl::MakeConstSpan(log_.entries())
-                                   .subspan(machine_->applied().index.value()),
+                                   .subspan(TestLog::Applied(*machine_)),
                                &results);
     } while (absl::IsResourceExhausted(status) && engine_->Flush().ok());
     EXPECT_TRUE(status.ok()) << status;

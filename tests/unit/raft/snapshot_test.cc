@@ -380,5 +380,29 @@ TEST(Paper7, WhoIsDownIsSentNoSnapshot) {
   EXPECT_EQ(core.needs_snapshot.size(), before + 1);
 }
 
+// A member that got the whole log from entry 1 on, without a snapshot, does not
+// know the configuration that the group began with.
+TEST(Paper7, NoSnapshotIsOfferedFromBeforeTheFirstKnownConfiguration) {
+  CoreUnderTest::State state;
+  state.voters = {};
+  CoreUnderTest core(state);
+  core.Answer(2, AppendEntries{Term(1),
+                               {},
+                               Index(4),
+                               {Command(1, 1), Command(1, 2),
+                                Config(1, 3, {Nodes({1, 2, 3}), {}, {}}),
+                                Command(1, 4)}});
+  core->Compact(Index(2));
+  core.BecomeLeader({2});
+  core.Answer(3, AppendEntriesResponse{
+                     core->term(), false, Index(4), {Term(0), Index(0)}});
+  core.Ticks(5);
+  EXPECT_TRUE(core.needs_snapshot.empty());
+  core->Compact(Index(3));
+  core.Answer(3, HeartbeatResponse{core->term(), 0});
+  core.Ticks(2);
+  EXPECT_EQ(core.needs_snapshot, Nodes({3}));
+}
+
 }  // namespace
 }  // namespace kv739::raft

@@ -146,6 +146,7 @@ class Nodes {
     std::unique_ptr<DirectTransport> transport;
     std::unique_ptr<FixedRandom> random;
     std::unique_ptr<MapHolder> maps;
+    std::unique_ptr<BackgroundThread> background;
     std::unique_ptr<Host> host;
     std::unique_ptr<wal::WalThread> log;
   };
@@ -181,6 +182,9 @@ class Nodes {
     parts.clock = Clock::Real();
     node->maps = std::make_unique<MapHolder>(map_);
     parts.maps = node->maps.get();
+    node->background = std::make_unique<BackgroundThread>();
+    parts.background = node->background.get();
+    parts.install_dir = directory + "/install";
     parts.random = node->random.get();
     parts.on_failure = [](const absl::Status& status) {
       ADD_FAILURE() << "a replica failed: " << status;
