@@ -13,6 +13,8 @@
 #include "server/map_spreader.h"
 #include "server/node_conditions.h"
 #include "server/snapshot_flusher.h"
+#include "server/snapshot_replica.h"
+#include "server/snapshot_store.h"
 
 namespace kv739::server {
 namespace {
@@ -43,12 +45,14 @@ class Host::Impl {
                    [this](std::vector<Operation> operations) {
                      Submit(std::move(operations));
                    }),
-        flusher_(parts.engine, parts.background, gate_) {
+        flusher_(parts.engine, parts.background, gate_),
+        store_(parts.engine, parts.clock) {
     SnapshotContext snapshots;
     snapshots.engine = parts_.engine;
     snapshots.log = parts_.log;
     snapshots.background = parts_.background;
     snapshots.flusher = &flusher_;
+    snapshots.store = &store_;
     snapshots.fetcher = parts_.fetcher;
     snapshots.install_dir = parts_.install_dir;
     snapshots.gate = gate_;
@@ -86,6 +90,13 @@ class Host::Impl {
   void CollectStats(absl::AnyInvocable<void(HostStats)> done);
   void TransferLeadership(raft::GroupId group, raft::NodeId target,
                           Replica::TransferDone done);
+  SnapshotProvider* snapshots() { return &store_; }
+  void RebuildReplica(raft::GroupId group, std::string why) {
+    LoopOf(group).PostTo(group,
+                         [why = std::move(why)](Replica& replica, Turn& turn) {
+                           replica.snapshots().Rebuild(why, turn);
+                         });
+  }
   void BeginStop(absl::AnyInvocable<void(int)> done);
   void Stop();
   std::shared_ptr<const kv::ClusterMap> map() const {
@@ -119,6 +130,7 @@ class Host::Impl {
   DirectoryClient directory_;
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   Flusher flusher_;
+  SnapshotStore store_;
   std::vector<std::unique_ptr<Loop>> loops_;
 };
 
@@ -352,7 +364,10 @@ void Host::Impl::Stop() {
   for (auto& loop : loops_) {
     loop->Post([loop = loop.get()](Turn& turn) {
       loop->BeginStop();
-      for (const auto& replica : loop->replicas()) replica->AbandonAll(turn);
+      for (const auto& replica : loop->replicas()) {
+        replica->AbandonAll(turn);
+        replica->snapshots().Stop();
+      }
     });
   }
   gate_->Close();
@@ -364,6 +379,10 @@ Host::~Host() = default;
 absl::StatusOr<std::unique_ptr<Host>> Host::Create(
     const HostOptions& options, const HostParts& parts,
     std::vector<HostedReplica> replicas) {
+  if (!parts.install_dir.empty()) {
+    absl::Status status = kv::RemoveIngestionFiles(parts.install_dir);
+    if (!status.ok()) return status;
+  }
   auto impl = std::make_unique<Impl>(options, parts);
   for (HostedReplica& replica : replicas) {
     absl::Status status = impl->Add(std::move(replica));
@@ -403,6 +422,10 @@ void Host::BeginStop(absl::AnyInvocable<void(int still_led)> done) {
   impl_->BeginStop(std::move(done));
 }
 void Host::Stop() { impl_->Stop(); }
+SnapshotProvider* Host::snapshots() { return impl_->snapshots(); }
+void Host::RebuildReplica(raft::GroupId group, std::string why) {
+  impl_->RebuildReplica(group, std::move(why));
+}
 std::shared_ptr<const kv::ClusterMap> Host::map() const { return impl_->map(); }
 bool Host::AllGroupsHaveLeader() { return impl_->AllGroupsHaveLeader(); }
 

@@ -124,6 +124,12 @@ class Host : public RequestHandler {
   void ProposeDirectoryChange(const kv::DirectoryChange& change,
                               DirectoryDone done);
 
+  // What peers fetch snapshots from; ends with the host.
+  SnapshotProvider* snapshots();
+  // Takes a replica whose state is in doubt out of service and has it rebuilt
+  // from its leader's newest snapshot. Any thread.
+  void RebuildReplica(raft::GroupId group, std::string why);
+
   std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.
   bool AllGroupsHaveLeader() override;

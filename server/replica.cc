@@ -123,6 +123,17 @@ Replica::~Replica() = default;
 // ---- inputs ----
 
 void Replica::Request(Operation operation, Turn& turn) {
+  if (vacant() || !snapshots_->fault().empty()) {
+    const bool away = core_->leader() && !core_->IsLeader();
+    Reply reply =
+        away && operation.kind != OpKind::kGetStale
+            ? NotLeader(operation)
+            : Refusal(operation, ReplyCode::kUnavailable,
+                      vacant() ? "this replica waits for its first snapshot"
+                               : snapshots_->fault());
+    turn.Answer(operation, std::move(reply));
+    return;
+  }
   if (!core_->IsLeader() && operation.kind != OpKind::kGetStale) {
     Reply reply = NotLeader(operation);
     turn.Answer(operation, std::move(reply));
@@ -156,7 +167,19 @@ void Replica::Request(Operation operation, Turn& turn) {
   requested_writes_.push_back(std::move(operation));
 }
 
+void Replica::Persisted(const raft::PersistedPosition& position) {
+  snapshots_->OnPersisted();
+  core_->Persisted(position);
+}
+
 void Replica::Step(raft::NodeId from, raft::Message message) {
+  // Every group's log begins behind kFirstPosition, so nobody who knows the
+  // group has entries from the very beginning; here, where there may be no
+  // state yet, they could be applied to nothing.
+  const auto* append = std::get_if<raft::AppendEntries>(&message);
+  if (append != nullptr && append->previous.index < kv::kFirstPosition.index) {
+    return;
+  }
   core_->Step(raft::Envelope{from, options_.self, std::move(message)});
 }
 
@@ -201,6 +224,7 @@ void Replica::Tick() {
 }
 
 void Replica::Retire(Turn& turn) {
+  snapshots_->Stop();
   AbandonAll(turn);
   retired_ = true;
 }
@@ -212,24 +236,27 @@ void Replica::AbandonAll(Turn& turn) {
     turn.Answer(operation, std::move(reply));
   }
   requested_writes_.clear();
-  auto refuse_reads = [&](std::vector<Operation>& reads) {
-    for (Operation& operation : reads) {
-      Reply reply =
-          Refusal(operation, ReplyCode::kUnavailable, "the server is stopping");
-      turn.Answer(operation, std::move(reply));
-    }
-    reads.clear();
-  };
-  refuse_reads(requested_reads_);
-  for (auto& [id, reads] : unconfirmed_) refuse_reads(reads);
-  unconfirmed_.clear();
-  for (auto& [index, reads] : confirmed_) refuse_reads(reads);
-  confirmed_.clear();
+  RefuseReads("the server is stopping", turn);
   FailPending(turn);
   if (transfer_done_) {
     std::exchange(transfer_done_,
                   nullptr)(absl::UnavailableError("the server is stopping"));
   }
+}
+
+void Replica::RefuseReads(const std::string& why, Turn& turn) {
+  auto refuse = [&](std::vector<Operation>& reads) {
+    for (Operation& operation : reads) {
+      Reply reply = Refusal(operation, ReplyCode::kUnavailable, why);
+      turn.Answer(operation, std::move(reply));
+    }
+    reads.clear();
+  };
+  refuse(requested_reads_);
+  for (auto& [id, reads] : unconfirmed_) refuse(reads);
+  unconfirmed_.clear();
+  for (auto& [index, reads] : confirmed_) refuse(reads);
+  confirmed_.clear();
 }
 
 // ---- a turn ----
@@ -301,6 +328,14 @@ void Replica::TakeReady(Turn& turn) {
     turn.outbox[envelope.to].push_back(
         GroupMessage{group_, std::move(envelope.message)});
   }
+  snapshots_->OnReady(ready, turn);
+  if (ready.persist.snapshot) {
+    // Before the rest: a write's own compaction would come last.
+    wal::GroupWrite write;
+    write.group = group_;
+    write.compact = ready.persist.snapshot;
+    turn.writes.push_back(std::move(write));
+  }
   if (!ready.persist.empty() || !ready.send_after_persist.empty()) {
     wal::GroupWrite write;
     write.group = group_;
@@ -352,6 +387,7 @@ void Replica::OnSoftState(const raft::SoftState& soft, Turn& turn) {
 
 absl::Status Replica::ApplyCommitted(Turn& turn) {
   apply_stalled_ = false;
+  if (snapshots_->applying_stopped()) return absl::OkStatus();
   while (!unapplied_.empty()) {
     // One batch of what is there; the core bounds it (max_apply_bytes).
     std::vector<raft::Entry> entries(
@@ -418,7 +454,12 @@ void Replica::ReleaseReads(Turn& turn) {
 }
 
 void Replica::FailPending(Turn& turn) {
-  for (Pending& pending : pending_) {
+  if (!pending_.empty()) FailPendingTo(pending_.back().position.index, turn);
+}
+
+void Replica::FailPendingTo(raft::Index index, Turn& turn) {
+  while (!pending_.empty() && pending_.front().position.index <= index) {
+    Pending& pending = pending_.front();
     Operation operation;
     operation.kind = pending.kind;
     operation.tag = pending.tag;
@@ -427,8 +468,8 @@ void Replica::FailPending(Turn& turn) {
     Reply reply = Refusal(operation, ReplyCode::kUnknown,
                           "leadership changed while the write was under way");
     turn.Answer(operation, std::move(reply));
+    pending_.pop_front();
   }
-  pending_.clear();
 }
 
 void Replica::CheckTransfer() {

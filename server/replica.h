@@ -88,6 +88,8 @@ class Replica {
 
   raft::GroupId group() const { return group_; }
   raft::Index applied() const { return core_->applied(); }
+  // It holds no state yet: a snapshot has to come first.
+  bool vacant() const { return !machine_->applied().index; }
   ReplicaSnapshots& snapshots() { return *snapshots_; }
   bool has_leader() const { return static_cast<bool>(soft_.leader); }
   bool IsLeader() const { return core_->IsLeader(); }
@@ -96,9 +98,7 @@ class Replica {
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
   void Tick();
-  void Persisted(const raft::PersistedPosition& position) {
-    core_->Persisted(position);
-  }
+  void Persisted(const raft::PersistedPosition& position);
   void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
   // `done` is called with the loop owned: it must not block.
@@ -146,6 +146,10 @@ class Replica {
                      Turn& turn);
   void ReleaseReads(Turn& turn);
   void FailPending(Turn& turn);
+  // Writes up to `index` whose outcome a snapshot hides.
+  void FailPendingTo(raft::Index index, Turn& turn);
+  // All reads that wait.
+  void RefuseReads(const std::string& why, Turn& turn);
   // Tells the node of a map that the directory has got.
   void TellDirectory();
   void CheckTransfer();

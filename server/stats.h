@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "raft/core.h"
@@ -39,6 +41,24 @@ class DoublingHistogram {
   uint64_t sum_ = 0;
 };
 
+// A snapshot under way.
+struct SnapshotTransferStats {
+  raft::NodeId peer;  // the other end
+  raft::Index index;
+  uint64_t bytes = 0;  // as they travel
+  uint64_t keys = 0;
+  uint64_t total_bytes = 0;  // estimates
+  uint64_t total_keys = 0;
+  uint64_t nanos = 0;
+};
+// Of one direction.
+struct SnapshotCounts {
+  uint64_t done = 0;
+  uint64_t bytes = 0;
+  uint64_t nanos = 0;
+  uint64_t failures = 0;  // streams that broke, snapshots thrown away
+};
+
 struct ReplicaStats {
   raft::GroupId group;
   raft::CoreStatus core;
@@ -51,6 +71,11 @@ struct ReplicaStats {
   uint64_t elections_won = 0;
   raft::Index snapshot_index;  // applied durably: no log is needed below it
   uint64_t compactions = 0;    // times that the log was cut
+  SnapshotCounts sent;
+  SnapshotCounts received;
+  std::vector<SnapshotTransferStats> sending;
+  std::optional<SnapshotTransferStats> receiving;
+  std::string fault;  // why this replica does not serve; empty: it does
 };
 
 struct HostStats {
