@@ -34,6 +34,8 @@
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
+#include "server/snapshot_compaction.h"
+#include "server/snapshot_exchange.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal_thread.h"
@@ -56,6 +58,7 @@ struct HostOptions {
   AuditOptions audit;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
+  SnapshotOptions snapshot;
 };
 
 // What Host needs of the node around it; all must outlive it.
@@ -70,6 +73,9 @@ struct HostParts {
   // On the file system of the store, for files under way.
   std::string install_dir;
   raft::Random* random = nullptr;
+  // Brings snapshots of other nodes; null: none are received. All streams have
+  // ended before the host does, at latest after Stop().
+  SnapshotFetcher* fetcher = nullptr;
   // Called when a replica cannot go on (its store failed): the node must
   // stop. Any thread.
   std::function<void(const absl::Status&)> on_failure;
@@ -128,6 +134,12 @@ class Host : public RequestHandler {
   // Changes the directory, if this node leads it; see DirectoryAnswer.
   void ProposeDirectoryChange(const kv::DirectoryChange& change,
                               DirectoryDone done);
+
+  // What peers fetch snapshots from; ends with the host.
+  SnapshotProvider* snapshots();
+  // Takes a replica whose state is in doubt out of service and has it rebuilt
+  // from its leader's newest snapshot. Any thread.
+  void RebuildReplica(raft::GroupId group, std::string why);
 
   std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.

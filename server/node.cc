@@ -86,6 +86,10 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   options.keeper.round_ticks = settings.election_timeout_ticks;
   options.max_pending_proposals =
       static_cast<uint32_t>(settings.max_pending_proposals);
+  options.snapshot.entries = settings.snapshot_entries;
+  options.snapshot.log_bytes = settings.snapshot_log_bytes;
+  options.snapshot.interval_s = settings.snapshot_interval_s;
+  options.snapshot.trailing_entries = settings.snapshot_trailing_entries;
   return options;
 }
 

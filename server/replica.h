@@ -24,6 +24,7 @@
 #include "server/group_keeper.h"
 #include "server/host.h"
 #include "server/operation.h"
+#include "server/snapshot_context.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal.h"
@@ -31,6 +32,7 @@
 namespace kv739::server {
 
 class Replica;
+class ReplicaSnapshots;
 
 // What becomes true once a log write is durable.
 struct DurableGroup {
@@ -92,9 +94,14 @@ class Replica {
  public:
   static absl::StatusOr<std::unique_ptr<Replica>> Create(
       const HostOptions& options, HostedReplica hosted, MapHolder* maps,
-      raft::Random* random, Clock* clock);
+      raft::Random* random, Clock* clock, const SnapshotContext* snapshots);
+  ~Replica();
 
   raft::GroupId group() const { return group_; }
+  raft::Index applied() const { return core_->applied(); }
+  // It holds no state yet: a snapshot has to come first.
+  bool vacant() const { return !machine_->applied().index; }
+  ReplicaSnapshots& snapshots() { return *snapshots_; }
   bool has_leader() const { return static_cast<bool>(soft_.leader); }
   bool IsLeader() const { return core_->IsLeader(); }
 
@@ -102,12 +109,8 @@ class Replica {
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
   void Tick();
-  void Persisted(const raft::PersistedPosition& position) {
-    core_->Persisted(position);
-  }
-  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
-    core_->Fetched(peer, std::move(entries));
-  }
+  void Persisted(const raft::PersistedPosition& position);
+  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
   // `done` is called with the loop owned: it must not block.
   void Transfer(raft::NodeId target, TransferDone done);
@@ -149,6 +152,7 @@ class Replica {
   ReplicaStats Stats() const;
 
  private:
+  friend class ReplicaSnapshots;
   struct Pending {
     raft::LogPosition position;
     OpKind kind;
@@ -169,6 +173,10 @@ class Replica {
                      Turn& turn);
   void ReleaseReads(Turn& turn);
   void FailPending(Turn& turn);
+  // Writes up to `index` whose outcome a snapshot hides.
+  void FailPendingTo(raft::Index index, Turn& turn);
+  // All reads that wait.
+  void RefuseReads(const std::string& why, Turn& turn);
   // Tells the node of a map that the directory has got.
   void TellDirectory();
   void CheckTransfer();
@@ -188,6 +196,7 @@ class Replica {
   std::shared_ptr<kv::StateMachine> machine_;
   std::shared_ptr<const kv::ClusterMap> directory_;  // as it was last told of
   std::unique_ptr<raft::Core> core_;
+  std::unique_ptr<ReplicaSnapshots> snapshots_;
   raft::SoftState soft_;
   kv::HybridClock versions_;
   GroupKeeper keeper_;
@@ -214,7 +223,6 @@ class Replica {
   std::vector<AuditDone> next_audit_waiters_;
   uint64_t audit_count_ = 0;       // that this replica led to an end
   uint64_t audit_mismatches_ = 0;  // replicas that they found wrong
-  std::string fault_;              // why the state here is in doubt
 
   TransferDone transfer_done_;
   uint32_t transfer_ticks_ = 0;  // since it was asked for

@@ -8,6 +8,7 @@
 #include "kv/command.h"
 #include "server/logging.h"
 #include "server/replica.h"
+#include "server/snapshot_replica.h"
 
 namespace kv739::server {
 namespace {
@@ -60,14 +61,13 @@ void Replica::OnAuditMessage(raft::NodeId from, const AuditMessage& message,
   }
 }
 
-void Replica::OnVerdict(const AuditVerdict& verdict, Turn&) {
+void Replica::OnVerdict(const AuditVerdict& verdict, Turn& turn) {
   // Of the state that we reported, and not of one that was replaced since.
   if (verdict.at != reported_) return;
   reported_ = {};
-  fault_ = absl::StrCat("the state of this replica of group ", group_.value(),
-                        " ", verdict.finding);
-  LogError(fault_, "; it does not serve any more");
-  core_->SetFit(false);
+  snapshots_->Rebuild(absl::StrCat("the state of this replica of group ",
+                                   group_.value(), " ", verdict.finding),
+                      turn);
 }
 
 // ---- the leader ----
