@@ -114,6 +114,7 @@ class Core::Impl {
   bool HasLiveLeader() const;
   void StartPreVote();
   void StartElection(bool transfer);
+  void EnterTerm(Term term);  // a later one
   void AskForVotes(bool pre_vote, bool transfer);
   void CountCandidateVotes();
   void BecomeFollower(Term term, NodeId leader);

@@ -45,8 +45,18 @@ void Core::Impl::StartPreVote() {
   CountCandidateVotes();
 }
 
+void Core::Impl::EnterTerm(Term term) {
+  term_ = term;
+  vote_ = NodeId();
+  // What was to be acknowledged to an earlier leader may be cut off before it
+  // is on disk.
+  std::erase_if(ready_.send_after_persist, [](const Envelope& e) {
+    return std::holds_alternative<AppendEntriesResponse>(e.message);
+  });
+}
+
 void Core::Impl::StartElection(bool transfer) {
-  ++term_;
+  EnterTerm(term_ + 1);
   vote_ = self();
   role_ = Candidate{};
   ResetElectionTimer();
@@ -134,10 +144,7 @@ void Core::Impl::OnRequestVoteResponse(NodeId from,
 
 void Core::Impl::BecomeFollower(Term term, NodeId leader) {
   KV739_RAFT_CHECK(term >= term_, "terms do not fall");
-  if (term > term_) {
-    term_ = term;
-    vote_ = NodeId();
-  }
+  if (term > term_) EnterTerm(term);
   if (auto* old = std::get_if<Leader>(&role_)) {
     old->reads.FailAll(&ready_.failed_reads);
   }

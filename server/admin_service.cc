@@ -66,16 +66,26 @@ AdminService::AdminService(RpcLoop* loop, Rules rules)
             service_.RequestTransferLeader(context, request, writer, queue,
                                            queue, tag);
           },
-          [this](TransferPool::Call* call) { TransferLeader(call); }) {}
+          [this](TransferPool::Call* call) { TransferLeader(call); }),
+      start_server_(
+          loop, kArmedCalls, kMaxCalls,
+          [this](auto* context, auto* request, auto* writer, auto* queue,
+                 void* tag) {
+            service_.RequestStartServer(context, request, writer, queue, queue,
+                                        tag);
+          },
+          [this](StartPool::Call* call) { StartServer(call); }) {}
 
 void AdminService::Start() {
   die_.Start();
   transfer_leader_.Start();
+  start_server_.Start();
 }
 
 void AdminService::Release() {
   die_.Release();
   transfer_leader_.Release();
+  start_server_.Release();
 }
 
 grpc::Status AdminService::Permitted(const grpc::ServerContext& context) const {
@@ -142,6 +152,37 @@ void AdminService::TransferLeader(TransferPool::Call* call) {
           call->response().set_leader(node->address.ToString());
         }
         call->Finish(grpc::Status::OK);
+      });
+}
+
+void AdminService::StartServer(StartPool::Call* call) {
+  const grpc::Status permitted = Permitted(call->context());
+  if (!permitted.ok()) {
+    call->Finish(permitted);
+    return;
+  }
+  if (call->overloaded()) {
+    call->Finish(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                              "too many calls are under way"));
+    return;
+  }
+  const v1::StartServerRequest& request = call->request();
+  auto server = kv::Address::Parse(request.server());
+  if (!server.ok()) {
+    call->Finish(ToGrpc(server.status()));
+    return;
+  }
+  const auto verb = request.only_ask() ? kv::SupervisorRequest::Verb::kStatus
+                                       : kv::SupervisorRequest::Verb::kStart;
+  supervisor_.Ask(
+      {verb, *std::move(server), request.is_new()},
+      [call =
+           call->shared_from_this()](absl::StatusOr<kv::ServerProcess> known) {
+        if (known.ok()) {
+          call->response().set_pid(known->pid);
+          call->response().set_ended(known->how);
+        }
+        call->Finish(known.ok() ? grpc::Status::OK : ToGrpc(known.status()));
       });
 }
 

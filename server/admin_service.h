@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "kv739/v1/admin.grpc.pb.h"
 #include "server/rpc_loop.h"
+#include "server/supervisor_client.h"
 #include "server/unary_call.h"
 
 namespace kv739::server {
@@ -38,17 +39,21 @@ class AdminService {
   using DiePool = UnaryPool<v1::DieRequest, v1::DieResponse>;
   using TransferPool =
       UnaryPool<v1::TransferLeaderRequest, v1::TransferLeaderResponse>;
+  using StartPool = UnaryPool<v1::StartServerRequest, v1::StartServerResponse>;
 
   // OK, or why this caller may not.
   grpc::Status Permitted(const grpc::ServerContext& context) const;
   void Die(DiePool::Call* call);
   void TransferLeader(TransferPool::Call* call);
+  void StartServer(StartPool::Call* call);
 
   RpcLoop* const loop_;
   const Rules rules_;
   v1::Admin::AsyncService service_;
   DiePool die_;
   TransferPool transfer_leader_;
+  StartPool start_server_;
+  SupervisorRelay supervisor_;  // its thread ends calls: it goes first
 };
 
 }  // namespace kv739::server

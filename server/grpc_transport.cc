@@ -33,7 +33,9 @@ std::shared_ptr<grpc::Channel> MakePeerChannel(const std::string& address) {
 
 }  // namespace
 
-class GrpcTransport::Connector : public Event {
+class GrpcTransport::Connector
+    : public Event,
+      public std::enable_shared_from_this<Connector> {
  public:
   Connector(GrpcTransport* transport, const Peer& peer)
       : transport_(transport),
@@ -41,19 +43,24 @@ class GrpcTransport::Connector : public Event {
         stub_(::raft::v1::Raft::NewStub(MakePeerChannel(peer.address))) {}
 
   void Open() {
-    if (transport_->stopping_) return;
+    if (stopped_ || transport_->stopping_) return;
     auto stream = std::make_shared<OpenedStream>(transport_, peer_);
+    stream_ = stream.get();
     transport_->streams_.insert(stream);
     stream->Open(stub_.get());
   }
-  // `came_up`: the stream that ended had worked.
-  void OpenLater(bool came_up) {
-    if (came_up) delay_ = kFirstRetry;
+  // Opens another one some time after its stream has ended.
+  void OnEnded(const PeerStream* stream) {
+    if (stream != stream_) return;
+    stream_ = nullptr;
+    if (stopped_) return;
+    if (stream->came_up()) delay_ = kFirstRetry;
     const absl::Duration delay =
         delay_ * absl::Uniform(transport_->random_, 0.8, 1.2);
     delay_ = std::min(2 * delay_, kLastRetry);
     OpPass pass(transport_->loop_->gate());
     if (!pass) return;
+    waiting_ = shared_from_this();
     alarm_.Set(
         transport_->loop_->queue(),
         gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
@@ -61,8 +68,14 @@ class GrpcTransport::Connector : public Event {
                                           GPR_TIMESPAN)),
         this);
   }
-  void Stop() { alarm_.Cancel(); }
+  // For good. Its stream is cancelled; it may be freed.
+  void Stop() {
+    stopped_ = true;
+    alarm_.Cancel();
+    if (stream_ != nullptr) stream_->Cancel();
+  }
   void Complete(bool ok) override {
+    const std::shared_ptr<Connector> self = std::move(waiting_);
     if (ok) Open();
   }
 
@@ -70,8 +83,11 @@ class GrpcTransport::Connector : public Event {
   GrpcTransport* const transport_;
   const raft::NodeId peer_;
   const std::unique_ptr<::raft::v1::Raft::Stub> stub_;
+  PeerStream* stream_ = nullptr;  // under way
+  bool stopped_ = false;
   absl::Duration delay_ = kFirstRetry;
   grpc::Alarm alarm_;
+  std::shared_ptr<Connector> waiting_;  // itself, for the alarm
 };
 
 GrpcTransport::GrpcTransport(RpcLoop* loop, Options options)
@@ -82,18 +98,70 @@ GrpcTransport::GrpcTransport(RpcLoop* loop, Options options)
 GrpcTransport::~GrpcTransport() = default;
 
 void GrpcTransport::Start(const std::vector<Peer>& peers) {
-  for (const Peer& peer : peers) {
-    if (peer.id == options_.self) continue;
-    links_[peer.id] = std::make_shared<PeerLink>(peer.id, peer.address);
-  }
   started_.store(true);
   for (int i = 0; i < kArmedStreams; ++i) ArmStream();
-  for (const Peer& peer : peers) {
-    if (!peer.connect || peer.id <= options_.self) continue;
-    auto connector = std::make_unique<Connector>(this, peer);
-    connector->Open();
-    connectors_[peer.id] = std::move(connector);
+  for (const Peer& peer : peers) AddPeer(peer);
+}
+
+void GrpcTransport::SetPeers(std::vector<Peer> peers) {
+  if (!started_.load()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    next_peers_ = std::move(peers);
   }
+  loop_->Post([this] { ApplyPeers(); });
+}
+
+void GrpcTransport::ApplyPeers() {
+  std::vector<Peer> peers;
+  std::vector<raft::NodeId> gone;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_ || !next_peers_.has_value()) return;
+    peers = *std::exchange(next_peers_, std::nullopt);
+    absl::flat_hash_map<raft::NodeId, const Peer*> wanted;
+    for (const Peer& peer : peers) wanted[peer.id] = &peer;
+    for (const auto& [id, known] : peers_) {
+      auto it = wanted.find(id);
+      if (it == wanted.end() || it->second->connect != known.connect ||
+          it->second->address != known.link->address()) {
+        gone.push_back(id);
+      }
+    }
+  }
+  for (raft::NodeId id : gone) RemovePeer(id);
+  for (const Peer& peer : peers) {
+    if (Find(peer.id) == nullptr) AddPeer(peer);
+  }
+}
+
+void GrpcTransport::AddPeer(const Peer& peer) {
+  if (peer.id == options_.self) return;
+  {
+    const std::lock_guard lock(mutex_);
+    peers_[peer.id] = {std::make_shared<PeerLink>(peer.id, peer.address),
+                       peer.connect};
+  }
+  if (!peer.connect || peer.id < options_.self) return;
+  auto connector = std::make_shared<Connector>(this, peer);
+  connectors_[peer.id] = connector;
+  connector->Open();
+}
+
+void GrpcTransport::RemovePeer(raft::NodeId id) {
+  std::shared_ptr<PeerLink> link;
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = peers_.find(id);
+    link = std::move(it->second.link);
+    peers_.erase(it);
+  }
+  if (auto it = connectors_.find(id); it != connectors_.end()) {
+    it->second->Stop();
+    connectors_.erase(it);
+  }
+  const std::shared_ptr<PeerStream> stream = link->Stream();
+  if (stream != nullptr) stream->Cancel();
 }
 
 void GrpcTransport::BeginStop() {
@@ -109,30 +177,60 @@ void GrpcTransport::Release() {
   connectors_.clear();
 }
 
-void GrpcTransport::Send(raft::NodeId to, std::vector<GroupMessage> messages) {
-  if (started_.load()) {
-    if (auto it = links_.find(to); it != links_.end()) {
-      it->second->Send(std::move(messages));
-      return;
-    }
-  }
-  dropped_unknown_ += messages.size();
+std::shared_ptr<PeerLink> GrpcTransport::Find(raft::NodeId id) const {
+  const std::lock_guard lock(mutex_);
+  auto it = peers_.find(id);
+  return it != peers_.end() ? it->second.link : nullptr;
 }
 
-void GrpcTransport::SendToNode(raft::NodeId, NodeMessage) {}
+void GrpcTransport::Send(raft::NodeId to, std::vector<GroupMessage> messages) {
+  const std::shared_ptr<PeerLink> link = Find(to);
+  if (link == nullptr) {
+    dropped_unknown_ += messages.size();
+    return;
+  }
+  link->Send(std::move(messages));
+}
+
+void GrpcTransport::SendToNode(raft::NodeId to, NodeMessage message) {
+  const std::shared_ptr<PeerLink> link = Find(to);
+  if (link == nullptr) {
+    ++dropped_unknown_;
+    return;
+  }
+  link->SendToNode(std::move(message));
+}
 
 bool GrpcTransport::Connected(raft::NodeId peer) const {
-  if (!started_.load()) return false;
-  auto it = links_.find(peer);
-  return it != links_.end() && it->second->State().connected;
+  const std::shared_ptr<PeerLink> link = Find(peer);
+  return link != nullptr && link->Connected();
 }
 
-void GrpcTransport::SetMapEpoch(uint64_t) {}
+void GrpcTransport::SetMapEpoch(uint64_t epoch) {
+  std::atomic<uint64_t>& newest = loop_->shared()->map_epoch;
+  uint64_t known = newest.load();
+  do {
+    if (known >= epoch) return;
+  } while (!newest.compare_exchange_weak(known, epoch));
+  std::vector<std::shared_ptr<PeerLink>> links;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, known_peer] : peers_) {
+      links.push_back(known_peer.link);
+    }
+  }
+  for (const std::shared_ptr<PeerLink>& link : links) link->Announce();
+}
 
 std::vector<PeerState> GrpcTransport::States() const {
   std::vector<PeerState> states;
-  if (!started_.load()) return states;
-  for (const auto& [id, link] : links_) states.push_back(link->State());
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, known] : peers_) {
+      PeerState state = known.link->State();
+      if (known.connect || state.connected) states.push_back(std::move(state));
+    }
+  }
   std::sort(states.begin(), states.end(),
             [](const PeerState& a, const PeerState& b) { return a.id < b.id; });
   return states;
@@ -165,8 +263,44 @@ void GrpcTransport::OnAccepted(PeerStream* stream) {
 
 absl::StatusOr<std::shared_ptr<PeerLink>> GrpcTransport::Admit(
     const PeerIdentity& identity, raft::NodeId expected) {
-  auto it = links_.find(identity.from);
-  const PeerLink* link = it != links_.end() ? it->second.get() : nullptr;
+  std::shared_ptr<PeerLink> link = Find(identity.from);
+  absl::Status status = CheckAim(identity, link.get());
+  if (!status.ok()) return status;
+  if (expected && identity.from != expected) {
+    return Refused(RefusalReason::kSender, link.get(),
+                   absl::StrCat("node ", expected.value(), " was called, node ",
+                                identity.from.value(), " answers"));
+  }
+  if (link == nullptr || (!expected && identity.from > options_.self)) {
+    return Refused(
+        RefusalReason::kSender, link.get(),
+        absl::StrCat("node ", identity.from.value(), " may not open a stream",
+                     link == nullptr ? ": not in the map of node "
+                                     : ", its id is above that of node ",
+                     options_.self.value()));
+  }
+  status = CheckIncarnation(identity, link.get());
+  if (!status.ok()) return status;
+  return link;
+}
+
+absl::Status GrpcTransport::CheckCaller(const PeerIdentity& identity) {
+  const std::shared_ptr<PeerLink> link = Find(identity.from);
+  absl::Status status = CheckAim(identity, link.get());
+  if (!status.ok()) return status;
+  if (link == nullptr) {
+    return absl::UnavailableError(
+        Refused(
+            RefusalReason::kSender, nullptr,
+            absl::StrCat("node ", identity.from.value(),
+                         " is not in the map of node ", options_.self.value()))
+            .message());
+  }
+  return CheckIncarnation(identity, link.get());
+}
+
+absl::Status GrpcTransport::CheckAim(const PeerIdentity& identity,
+                                     PeerLink* link) {
   if (identity.cluster_id != options_.cluster_id) {
     return Refused(
         RefusalReason::kCluster, link,
@@ -180,52 +314,47 @@ absl::StatusOr<std::shared_ptr<PeerLink>> GrpcTransport::Admit(
                                 identity.to.value(), ", this is node ",
                                 options_.self.value()));
   }
-  if (expected && identity.from != expected) {
-    return Refused(RefusalReason::kSender, link,
-                   absl::StrCat("node ", expected.value(), " was called, node ",
-                                identity.from.value(), " answers"));
-  }
-  if (link == nullptr || (!expected && identity.from > options_.self)) {
-    return Refused(
-        RefusalReason::kSender, link,
-        absl::StrCat("node ", identity.from.value(), " may not open a stream",
-                     link == nullptr ? ": not in the map of node "
-                                     : ", its id is above that of node ",
-                     options_.self.value()));
-  }
-  const absl::Status known =
-      options_.check_peer(identity.from, identity.incarnation);
-  if (!known.ok()) {
-    return Refused(RefusalReason::kIncarnation, link,
-                   std::string(known.message()));
-  }
-  return it->second;
+  return absl::OkStatus();
 }
 
-absl::Status GrpcTransport::Refused(RefusalReason reason, const PeerLink* link,
+absl::Status GrpcTransport::CheckIncarnation(const PeerIdentity& identity,
+                                             PeerLink* link) {
+  const absl::Status known =
+      options_.check_peer(identity.from, identity.incarnation);
+  if (known.ok()) return known;
+  return Refused(RefusalReason::kIncarnation, link,
+                 std::string(known.message()));
+}
+
+absl::Status GrpcTransport::Refused(RefusalReason reason, PeerLink* link,
                                     std::string message) {
   const size_t i = static_cast<size_t>(reason);
   const uint64_t count = ++refusals_[i];
-  if (link != nullptr) ++links_[link->id()]->refused;
+  if (link != nullptr) ++link->refused;
   const absl::Time now = absl::Now();
   if (now - last_logged_[i] >= kRefusalLogInterval || now < last_logged_[i]) {
     last_logged_[i] = now;
-    spdlog::warn("peer refused: {} (the {}. for this reason)", message, count);
+    // A node that has just joined is a stranger until the map comes.
+    const bool expected = reason == RefusalReason::kSender;
+    spdlog::log(expected ? spdlog::level::info : spdlog::level::warn,
+                "peer refused: {} (the {}. for this reason)", message, count);
   }
   return absl::FailedPreconditionError(message);
 }
 
 void GrpcTransport::OnEnded(PeerStream* stream, const grpc::Status& status) {
   const raft::NodeId peer = stream->expected();
-  const bool came_up = stream->came_up();
-  streams_.erase(stream->shared_from_this());
+  const std::shared_ptr<PeerStream> self = stream->shared_from_this();
+  streams_.erase(self);
   if (!peer || stopping_) return;
-  if (!came_up || !status.ok()) {
+  if (!stream->came_up() || !status.ok()) {
     spdlog::debug("stream to node {} ended: {} {}", peer.value(),
                   static_cast<int>(status.error_code()),
                   status.error_message());
   }
-  connectors_[peer]->OpenLater(came_up);
+  if (auto it = connectors_.find(peer); it != connectors_.end()) {
+    it->second->OnEnded(stream);
+  }
 }
 
 }  // namespace kv739::server

@@ -5,10 +5,12 @@
 // with the incarnation it is known by is refused: counted per
 // reason, logged at most every kRefusalLogInterval per reason. A newer stream
 // from a peer takes the place of the older one. What ended is opened again
-// after kFirstRetry to kLastRetry, for ever.
+// after kFirstRetry to kLastRetry, for as long as the peer is known. A node
+// that is not known yet is refused like any stranger, and tries again.
 //
-// Threads: Send(), States() and refusals() any; the rest in the loop thread,
-// or before it runs (Start) or after it has ended (Release).
+// Threads: what Transport declares, SetPeers(), States() and refusals() any;
+// the rest in the loop thread, or before it runs (Start) or after it has ended
+// (Release).
 #ifndef KV739_SERVER_GRPC_TRANSPORT_H_
 #define KV739_SERVER_GRPC_TRANSPORT_H_
 
@@ -18,6 +20,8 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,15 +55,22 @@ class GrpcTransport final : public Transport, public PeerStream::Owner {
   struct Peer {
     raft::NodeId id;
     std::string address;  // host:port
-    // A stream is opened (by the smaller id); otherwise only accepted.
+    // A stream is opened (by the smaller id); otherwise only accepted, for
+    // those who come to hear that they are no longer wanted.
     bool connect = true;
   };
 
   GrpcTransport(RpcLoop* loop, Options options);
   ~GrpcTransport() override;
 
-  grpc::Service* service() { return &service_; }
+  // All of raft.v1.Raft; the methods but Exchange are others' to serve.
+  ::raft::v1::Raft::AsyncService* service() { return &service_; }
   void Start(const std::vector<Peer>& peers);
+  // Takes the place of all that was said before: who is new is connected to,
+  // the streams of those who are gone end, and so do those of who has another
+  // address or lost `connect`. Takes effect soon, in the loop thread; the last
+  // one counts. Nothing before Start().
+  void SetPeers(std::vector<Peer> peers);
   // Ends all streams and opens none any more.
   void BeginStop();
   void Release();
@@ -68,8 +79,13 @@ class GrpcTransport final : public Transport, public PeerStream::Owner {
   void SendToNode(raft::NodeId to, NodeMessage message) override;
   bool Connected(raft::NodeId peer) const override;
   void SetMapEpoch(uint64_t epoch) override;
-  std::vector<PeerState> States() const;  // by id
+  // By id; those that are only accepted when they are connected.
+  std::vector<PeerState> States() const;
   std::array<uint64_t, kRefusalReasons> refusals() const;
+  // Whether a call other than a stream comes from a node that may have one:
+  // FAILED_PRECONDITION as for a stream, UNAVAILABLE for a node that is not
+  // known (yet). Loop thread.
+  absl::Status CheckCaller(const PeerIdentity& identity);
   // For nodes that are not known here.
   uint64_t dropped_unknown() const { return dropped_unknown_.load(); }
 
@@ -86,22 +102,38 @@ class GrpcTransport final : public Transport, public PeerStream::Owner {
       const PeerIdentity& identity, raft::NodeId expected) override;
   void OnEnded(PeerStream* stream, const grpc::Status& status) override;
 
+  struct Known {
+    std::shared_ptr<PeerLink> link;
+    bool connect = true;
+  };
+
   void ArmStream();
-  absl::Status Refused(RefusalReason reason, const PeerLink* link,
+  std::shared_ptr<PeerLink> Find(raft::NodeId id) const;
+  // What SetPeers() left.
+  void ApplyPeers();
+  void AddPeer(const Peer& peer);
+  void RemovePeer(raft::NodeId id);
+
+  // Cluster and receiver; then, when all else fits, the incarnation.
+  absl::Status CheckAim(const PeerIdentity& identity, PeerLink* link);
+  absl::Status CheckIncarnation(const PeerIdentity& identity, PeerLink* link);
+  absl::Status Refused(RefusalReason reason, PeerLink* link,
                        std::string message);
 
   RpcLoop* const loop_;
   const Options options_;
   ::raft::v1::Raft::AsyncService service_;
 
-  // Made by Start(), not changed afterwards.
-  absl::flat_hash_map<raft::NodeId, std::shared_ptr<PeerLink>> links_;
+  mutable std::mutex mutex_;  // guards these two
+  // Changed in the loop thread only.
+  absl::flat_hash_map<raft::NodeId, Known> peers_;
+  std::optional<std::vector<Peer>> next_peers_;
   std::atomic<bool> started_{false};
   std::atomic<uint64_t> dropped_unknown_{0};
   std::array<std::atomic<uint64_t>, kRefusalReasons> refusals_{};
 
   // Loop thread.
-  absl::flat_hash_map<raft::NodeId, std::unique_ptr<Connector>> connectors_;
+  absl::flat_hash_map<raft::NodeId, std::shared_ptr<Connector>> connectors_;
   absl::flat_hash_set<std::shared_ptr<PeerStream>> streams_;
   std::array<absl::Time, kRefusalReasons> last_logged_;
   absl::BitGen random_;

@@ -29,6 +29,7 @@
 #include "server/clock.h"
 #include "server/directory_client.h"
 #include "server/disk_monitor.h"
+#include "server/group_keeper.h"
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
@@ -52,6 +53,7 @@ struct HostOptions {
   uint32_t max_value_bytes = kv::kMaxValueBytes;
   // Keys of letters, digits and - _ . / only.
   bool portable_keys = false;
+  KeeperOptions keeper;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
   SnapshotOptions snapshot;

@@ -51,11 +51,12 @@ void Touch(Replica* replica, Turn& turn) {
 }  // namespace
 
 Loop::Loop(const HostOptions& options, const HostParts& parts,
-           const NodeConditions* conditions, uint64_t seed,
-           SnapshotContext snapshots)
+           const NodeConditions* conditions, DirectoryClient* directory,
+           uint64_t seed, SnapshotContext snapshots)
     : options_(options),
       parts_(parts),
       conditions_(conditions),
+      directory_(directory),
       random_(std::make_unique<SeededRandom>(seed)),
       snapshots_(std::move(snapshots)) {
   snapshots_.options = &options_.snapshot;
@@ -196,8 +197,21 @@ void Loop::HandleTick(Turn& turn) {
     replica->Tick();
     Touch(replica.get(), turn);
   }
+  if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep();
   if (ticks_ % NodeConditions::kRepeatTicks == 0 && conditions_->disk_low()) {
     HandOverForSpace();
+  }
+}
+
+void Loop::Keep() {
+  const MapHolder::Map map = parts_.maps->Get();
+  std::vector<SpareNode> spares;
+  for (raft::NodeId spare : map->Spares()) {
+    spares.push_back({spare, parts_.transport->Connected(spare)});
+  }
+  for (const auto& replica : replicas_) {
+    if (!replica->IsLeader()) continue;
+    replica->Keep(*map, spares, ticks_, directory_);
   }
 }
 

@@ -46,7 +46,8 @@ using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
 class Loop {
  public:
   Loop(const HostOptions& options, const HostParts& parts,
-       const NodeConditions* conditions, uint64_t seed,
+       const NodeConditions* conditions, DirectoryClient* directory,
+       uint64_t seed,
        SnapshotContext snapshots);  // its options and `post` are filled in
   ~Loop();
 
@@ -90,7 +91,11 @@ class Loop {
   void Handle(InboxEvent event, Turn& turn);
   void HandleOperations(std::vector<Operation> operations, Turn& turn);
   void HandlePeer(PeerEvent event, Turn& turn);
+  // How often the keepers of the groups led here are asked.
+  static constexpr uint64_t kKeeperTicks = 5;
+
   void HandleTick(Turn& turn);
+  void Keep();
   // Hands what this node leads to members that have room on their disks.
   void HandOverForSpace();
   void HandleDurable(DurableEvent event, Turn& turn);
@@ -115,6 +120,7 @@ class Loop {
   const HostOptions options_;
   const HostParts parts_;
   const NodeConditions* const conditions_;
+  DirectoryClient* const directory_;
   std::unique_ptr<raft::Random> random_;
   SnapshotContext snapshots_;
 

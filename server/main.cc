@@ -14,6 +14,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "kv/cluster_file.h"
+#include "kv/cluster_map.h"
+#include "kv/supervisor_protocol.h"
 #include "server/command_line.h"
 #include "server/logging.h"
 #include "server/node.h"
@@ -145,10 +147,18 @@ int Supervise(const CommandLine& line, const kv::ClusterFile& cluster,
     return Complain(absl::InternalError("cannot find this program in /proc"),
                     kExitFailure);
   }
-  const auto servers = ServersOfThisHost(cluster, line.cluster, line.data_root,
-                                         line.settings, program);
+  auto servers = ServersOfThisHost(cluster, line.cluster, line.data_root,
+                                   line.settings, program);
   if (!servers.ok()) return Complain(servers.status(), kExitUsage);
-  return RunSupervisor(*servers);
+  SupervisorConfig config;
+  config.servers = *std::move(servers);
+  config.socket =
+      kv::SupervisorSocketPath(kv::InitialClusterMap(cluster).cluster_id);
+  config.make = [&](const kv::Address& address) {
+    return MakeSupervisedServer(address, line.cluster, line.data_root,
+                                line.settings, program);
+  };
+  return RunSupervisor(std::move(config));
 }
 
 int Main(int argc, const char* const* argv) {

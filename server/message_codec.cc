@@ -19,25 +19,24 @@ using raft::Term;
 // Fields and framing of a message or an entry without its bytes.
 constexpr uint64_t kMessageOverhead = 64;
 constexpr uint64_t kEntryOverhead = 32;
+constexpr uint64_t kConfigurationOverhead = 32;
 
 struct Encoder {
   wire::GroupMessage* out;
 
-  absl::Status operator()(const raft::RequestVote& m) const {
+  void operator()(const raft::RequestVote& m) const {
     wire::RequestVote* w = out->mutable_request_vote();
     w->set_last_term(m.last.term.value());
     w->set_last_index(m.last.index.value());
     w->set_pre_vote(m.pre_vote);
     w->set_transfer(m.transfer);
-    return absl::OkStatus();
   }
-  absl::Status operator()(const raft::RequestVoteResponse& m) const {
+  void operator()(const raft::RequestVoteResponse& m) const {
     wire::RequestVoteResponse* w = out->mutable_request_vote_response();
     w->set_pre_vote(m.pre_vote);
     w->set_granted(m.granted);
-    return absl::OkStatus();
   }
-  absl::Status operator()(const raft::AppendEntries& m) const {
+  void operator()(const raft::AppendEntries& m) const {
     wire::AppendEntries* w = out->mutable_append_entries();
     w->set_previous_term(m.previous.term.value());
     w->set_previous_index(m.previous.index.value());
@@ -50,33 +49,28 @@ struct Encoder {
       e->set_kind(static_cast<uint32_t>(entry.kind));
       e->set_data(*entry.data);
     }
-    return absl::OkStatus();
   }
-  absl::Status operator()(const raft::AppendEntriesResponse& m) const {
+  void operator()(const raft::AppendEntriesResponse& m) const {
     wire::AppendEntriesResponse* w = out->mutable_append_entries_response();
     w->set_success(m.success);
     w->set_index(m.index.value());
     w->set_hint_term(m.hint.term.value());
     w->set_hint_index(m.hint.index.value());
-    return absl::OkStatus();
   }
-  absl::Status operator()(const raft::Heartbeat& m) const {
+  void operator()(const raft::Heartbeat& m) const {
     wire::Heartbeat* w = out->mutable_heartbeat();
     w->set_commit(m.commit.value());
     w->set_round(m.round);
-    return absl::OkStatus();
   }
-  absl::Status operator()(const raft::HeartbeatResponse& m) const {
+  void operator()(const raft::HeartbeatResponse& m) const {
     out->mutable_heartbeat_response()->set_round(m.round);
-    return absl::OkStatus();
   }
-  absl::Status operator()(const raft::TimeoutNow&) const {
-    out->mutable_timeout_now();
-    return absl::OkStatus();
-  }
-  absl::Status operator()(const raft::InstallSnapshot&) const {
-    return absl::UnimplementedError(
-        "a snapshot does not travel on the message stream");
+  void operator()(const raft::TimeoutNow&) const { out->mutable_timeout_now(); }
+  void operator()(const raft::InstallSnapshot& m) const {
+    wire::InstallSnapshot* w = out->mutable_install_snapshot();
+    w->set_last_term(m.meta.position.term.value());
+    w->set_last_index(m.meta.position.index.value());
+    w->set_configuration(raft::EncodeConfiguration(m.meta.configuration));
   }
 };
 
@@ -118,6 +112,24 @@ absl::StatusOr<raft::Message> DecodeAppend(Term term, wire::AppendEntries* w) {
   return m;
 }
 
+absl::StatusOr<raft::Message> DecodeInstall(Term term,
+                                            const wire::InstallSnapshot& w) {
+  raft::InstallSnapshot m;
+  m.term = term;
+  m.meta.position = {Term(w.last_term()), Index(w.last_index())};
+  if (!m.meta.position.term || !m.meta.position.index) {
+    return absl::InvalidArgumentError("snapshot of no position");
+  }
+  if (m.meta.position.term > term) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "snapshot of term ", w.last_term(), " above ", term.value()));
+  }
+  auto configuration = raft::DecodeConfiguration(w.configuration());
+  if (!configuration.ok()) return configuration.status();
+  m.meta.configuration = *std::move(configuration);
+  return m;
+}
+
 absl::StatusOr<raft::Message> DecodeKind(Term term, wire::GroupMessage* in) {
   switch (in->kind_case()) {
     case wire::GroupMessage::kRequestVote: {
@@ -149,6 +161,7 @@ absl::StatusOr<raft::Message> DecodeKind(Term term, wire::GroupMessage* in) {
     case wire::GroupMessage::kTimeoutNow:
       return raft::TimeoutNow{term};
     case wire::GroupMessage::kInstallSnapshot:
+      return DecodeInstall(term, in->install_snapshot());
     case wire::GroupMessage::KIND_NOT_SET:
       break;
   }
@@ -157,13 +170,12 @@ absl::StatusOr<raft::Message> DecodeKind(Term term, wire::GroupMessage* in) {
 
 }  // namespace
 
-absl::Status EncodeMessage(const GroupMessage& message,
-                           wire::GroupMessage* out) {
+void EncodeMessage(const GroupMessage& message, wire::GroupMessage* out) {
   out->Clear();
   out->set_group(message.group.value());
   out->set_term(std::visit([](const auto& m) { return m.term.value(); },
                            message.message));
-  return std::visit(Encoder{out}, message.message);
+  std::visit(Encoder{out}, message.message);
 }
 
 absl::StatusOr<GroupMessage> DecodeMessage(wire::GroupMessage* in) {
@@ -178,6 +190,12 @@ uint64_t ApproximateBytes(const GroupMessage& message) {
     for (const raft::Entry& entry : append->entries) {
       bytes += kEntryOverhead + entry.data->size();
     }
+  } else if (const auto* install =
+                 std::get_if<raft::InstallSnapshot>(&message.message)) {
+    const raft::Configuration& c = install->meta.configuration;
+    bytes += kConfigurationOverhead +
+             sizeof(raft::NodeId) *
+                 (c.voters.size() + c.outgoing.size() + c.learners.size());
   }
   return bytes;
 }

@@ -77,6 +77,12 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   options.max_key_bytes = settings.max_key_bytes;
   options.max_value_bytes = settings.max_value_bytes;
   options.portable_keys = settings.portable_keys;
+  auto ticks = [&](uint64_t seconds) {
+    return seconds * 1000 / settings.tick_ms;
+  };
+  options.keeper.replace_after_ticks = ticks(settings.replace_after_s);
+  options.keeper.candidate_timeout_ticks = ticks(settings.candidate_timeout_s);
+  options.keeper.round_ticks = settings.election_timeout_ticks;
   options.max_pending_proposals =
       static_cast<uint32_t>(settings.max_pending_proposals);
   options.snapshot.entries = settings.snapshot_entries;

@@ -11,12 +11,13 @@ PeerLink::PeerLink(raft::NodeId id, std::string address)
 
 PeerLink::~PeerLink() = default;
 
+std::shared_ptr<PeerStream> PeerLink::Stream() const {
+  const std::lock_guard lock(mutex_);
+  return stream_;
+}
+
 void PeerLink::Send(std::vector<GroupMessage> messages) {
-  std::shared_ptr<PeerStream> stream;
-  {
-    const std::lock_guard lock(mutex_);
-    stream = stream_;
-  }
+  const std::shared_ptr<PeerStream> stream = Stream();
   if (stream == nullptr) {
     dropped_messages += messages.size();
     return;
@@ -24,14 +25,30 @@ void PeerLink::Send(std::vector<GroupMessage> messages) {
   stream->Send(std::move(messages));
 }
 
+void PeerLink::SendToNode(NodeMessage message) {
+  const std::shared_ptr<PeerStream> stream = Stream();
+  if (stream == nullptr) {
+    ++dropped_messages;
+    return;
+  }
+  stream->SendToNode(std::move(message));
+}
+
+void PeerLink::Announce() {
+  const std::shared_ptr<PeerStream> stream = Stream();
+  if (stream != nullptr) stream->Announce(/*anyway=*/false);
+}
+
+bool PeerLink::Connected() const {
+  const std::lock_guard lock(mutex_);
+  return stream_ != nullptr && stream_->confirmed();
+}
+
 PeerState PeerLink::State() const {
   PeerState state;
   state.id = id_;
   state.address = address_;
-  {
-    const std::lock_guard lock(mutex_);
-    state.connected = stream_ != nullptr;
-  }
+  state.connected = Connected();
   state.queue_bytes = queue_bytes.load();
   state.sent_messages = sent_messages.load();
   state.sent_bytes = sent_bytes.load();
@@ -47,7 +64,6 @@ PeerState PeerLink::State() const {
 
 std::shared_ptr<PeerStream> PeerLink::Attach(
     std::shared_ptr<PeerStream> stream) {
-  ++connects;
   const std::lock_guard lock(mutex_);
   stream_.swap(stream);
   return stream;

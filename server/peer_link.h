@@ -1,8 +1,8 @@
 // The connection to one peer, as it is now or being made again.
 //
-// A link lives as long as the transport and carries the counts; a stream
-// (PeerStream) lives as long as one gRPC call. The node with the smaller id
-// opens the stream, the other one accepts it; both send on it.
+// A link lives as long as the peer is known by its address and carries the
+// counts; a stream (PeerStream) lives as long as one gRPC call. The node with
+// the smaller id opens the stream, the other one accepts it; both send on it.
 #ifndef KV739_SERVER_PEER_LINK_H_
 #define KV739_SERVER_PEER_LINK_H_
 
@@ -20,8 +20,8 @@ namespace kv739::server {
 
 class PeerStream;
 
-// A copy of a link's counts, for metrics. All counts rise from the start of
-// the process.
+// A copy of a link's counts, for metrics. All counts rise from when
+// the peer became known by this address.
 struct PeerState {
   raft::NodeId id;
   std::string address;
@@ -48,11 +48,17 @@ class PeerLink {
 
   // Any thread.
   void Send(std::vector<GroupMessage> messages);
+  void SendToNode(NodeMessage message);
+  // Tells the peer of the map's epoch, if it does not know it.
+  void Announce();
+  bool Connected() const;
   PeerState State() const;
 
   // Loop thread. The new stream takes the place of the older one, which the
   // caller ends.
   std::shared_ptr<PeerStream> Attach(std::shared_ptr<PeerStream> stream);
+  // The one that is attached, or null.
+  std::shared_ptr<PeerStream> Stream() const;
   // Does nothing when another stream has taken its place.
   void Detach(const PeerStream* stream);
 

@@ -1,12 +1,18 @@
 // One gRPC stream between two nodes, on either end of it.
 //
-// The first message that each side sends says who it is and whom it means;
-// the stream is up for a side once it has checked the other's. Messages wait
-// in a bounded queue while a write is under way, and the next write takes all
-// of them up to kMaxBatchBytes.
+// The first message that each side sends says who it is and whom it means. A
+// side may send once it has checked the other's. The opening side then sends
+// one more, however empty: by that the accepting side knows that it was
+// checked too. The stream is confirmed for a side when it knows of both.
 //
-// Threads: Send() any; everything else in the loop thread. A stream that ends
-// drops what is queued: Raft sends again what matters.
+// Messages wait in a bounded queue while a write is under way, and the next
+// write takes all of them up to kMaxBatchBytes. Every batch says the map's
+// epoch; when it has changed and there is nothing else to say, an empty batch
+// says it.
+//
+// Threads: Send(), SendToNode(), Announce() and confirmed() any; everything
+// else in the loop thread. A stream that ends drops what is queued: Raft sends
+// again what matters.
 #ifndef KV739_SERVER_PEER_STREAM_H_
 #define KV739_SERVER_PEER_STREAM_H_
 
@@ -14,6 +20,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_stream.h>
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -61,6 +68,11 @@ class PeerStream : public std::enable_shared_from_this<PeerStream> {
   PeerStream& operator=(const PeerStream&) = delete;
 
   void Send(std::vector<GroupMessage> messages);
+  // A map takes the place of the one that waits.
+  void SendToNode(NodeMessage message);
+  // Says the map's epoch if that was not said, or `anyway`.
+  void Announce(bool anyway);
+  bool confirmed() const { return confirmed_.load(); }
 
   // Breaks it off; OnEnded() follows.
   void Cancel();
@@ -113,14 +125,24 @@ class PeerStream : public std::enable_shared_from_this<PeerStream> {
   void Read();
   // First batch: finds out who it is.
   absl::Status Check();
-  void Receive();
+  absl::Status Admit(const PeerIdentity& identity);
+  void Confirm();
+  absl::Status Receive();
+  void ReceiveMessages();
+  absl::Status ReceiveNodeMessages();
   void SendHello();
   void FinishIfDone();
   void EndIfOver();
 
-  // Makes the next batch of what waits. The caller writes it afterwards,
-  // without the lock. mutex_ is held.
+  // Starts a write unless one is under way. mutex_ is held by `lock`, which
+  // this lets go.
+  void WriteIfIdle(std::unique_lock<std::mutex> lock);
+  // mutex_ is held, for these four.
+  bool HasRoom(uint64_t bytes) const;
+  bool SomethingToSay() const;
+  // The caller writes it afterwards, without the lock.
   void TakeBatch();
+  void DropQueue();
   void WriteBatch();
   void SetQueueBytes(uint64_t bytes);  // mutex_ is held
 
@@ -134,18 +156,25 @@ class PeerStream : public std::enable_shared_from_this<PeerStream> {
   bool finishing_ = false;
   bool finished_ = false;
   PeerIdentity theirs_;
+  uint64_t their_epoch_ = 0;
 
   // Set before others can see the stream.
   std::shared_ptr<PeerLink> link_;
   raft::NodeId to_;
 
-  std::mutex mutex_;  // guards what follows, but batch_
+  std::atomic<bool> confirmed_{false};
+  std::mutex mutex_;  // guards what follows, but the batch
   bool closed_ = false;
   bool writing_ = false;
+  bool must_say_ = false;  // something, be it nothing
+  uint64_t said_epoch_ = 0;
   std::deque<GroupMessage> queue_;
-  uint64_t queue_bytes_ = 0;
+  std::deque<NodeMessage> node_queue_;
+  uint64_t queue_bytes_ = 0;  // of both
   // Of the write under way; whoever set writing_ has it until the event.
   std::vector<GroupMessage> batch_;
+  std::vector<NodeMessage> node_batch_;
+  uint64_t batch_epoch_ = 0;
 };
 
 class AcceptedStream final : public PeerStream {

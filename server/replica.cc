@@ -98,7 +98,8 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
       group_(hosted.group),
       maps_(maps),
       clock_(clock),
-      machine_(std::move(hosted.machine)) {
+      machine_(std::move(hosted.machine)),
+      keeper_(options.keeper) {
   versions_.Observe(machine_->last_version());
   if (machine_->directory() != nullptr) TellDirectory();
 }
@@ -536,6 +537,7 @@ ReplicaStats Replica::Stats() const {
   stats.elections_started = elections_started_;
   stats.elections_won = elections_won_;
   snapshots_->AddStats(&stats);
+  if (core_->IsLeader()) stats.keeper = keeper_.status();
   return stats;
 }
 

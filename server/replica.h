@@ -19,6 +19,8 @@
 #include "kv/hybrid_clock.h"
 #include "kv/state_machine.h"
 #include "raft/core.h"
+#include "server/directory_client.h"
+#include "server/group_keeper.h"
 #include "server/host.h"
 #include "server/operation.h"
 #include "server/snapshot_context.h"
@@ -103,6 +105,9 @@ class Replica {
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
   // `done` is called with the loop owned: it must not block.
   void Transfer(raft::NodeId target, TransferDone done);
+  // Of a leader: the next step towards the members that the map wants.
+  void Keep(const kv::ClusterMap& map, absl::Span<const SpareNode> spares,
+            uint64_t now_ticks, DirectoryClient* directory);
   // Hands leadership to the most advanced voter that is heard of and `suits`,
   // if there is one. Nobody is told how it ends.
   void HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits);
@@ -167,6 +172,7 @@ class Replica {
   std::unique_ptr<ReplicaSnapshots> snapshots_;
   raft::SoftState soft_;
   kv::HybridClock versions_;
+  GroupKeeper keeper_;
   bool touched_ = false;
   bool retired_ = false;
 

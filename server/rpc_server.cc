@@ -41,25 +41,6 @@ void SetArguments(const RpcServerOptions& options,
   builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
 }
 
-// Those of the map, and whether this node talks to them of its own accord.
-std::vector<GrpcTransport::Peer> PeersOf(const kv::ClusterMap& map,
-                                         raft::NodeId self) {
-  std::vector<GrpcTransport::Peer> peers;
-  for (const kv::NodeInfo& node : map.nodes) {
-    if (node.id == self) continue;
-    const bool shares_group = std::any_of(
-        map.groups.begin(), map.groups.end(), [&](const kv::GroupInfo& group) {
-          auto has = [&](raft::NodeId id) {
-            return std::find(group.members.begin(), group.members.end(), id) !=
-                   group.members.end();
-          };
-          return has(self) && has(node.id);
-        });
-    peers.push_back({node.id, node.address.ToString(), shares_group});
-  }
-  return peers;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Create(
@@ -121,7 +102,7 @@ RpcServer::~RpcServer() { Shutdown(absl::Now()); }
 void RpcServer::Start(RequestHandler* handler) {
   handler_ = handler;
   const std::shared_ptr<const kv::ClusterMap> map = handler->map();
-  loop_->shared()->map_epoch.store(map->epoch);
+  transport_->SetMapEpoch(map->epoch);
   for (const char* name : kOtherNames) health_->SetStatus(name, true);
   UpdateHealth();
   key_value_->Start();
@@ -129,14 +110,54 @@ void RpcServer::Start(RequestHandler* handler) {
   admin_->Start();
   health_->Start();
   // The streams find no handler before the loop runs, and need none.
-  transport_->Start(PeersOf(*map, options_.transport.self));
+  transport_->Start(PeersOf(*map));
+  peers_map_ = map;
   loop_->Start(handler, options_.tick_ms, [this] { OnTick(); });
 }
 
+void RpcServer::SetPeers(std::shared_ptr<const kv::ClusterMap> map) {
+  loop_->Post(
+      [this, map = std::move(map)]() mutable { UpdatePeers(std::move(map)); });
+}
+
+void RpcServer::UpdatePeers(std::shared_ptr<const kv::ClusterMap> map) {
+  // Before Start() or after the stop there is no map to compare with.
+  if (handler_ == nullptr || map->epoch <= peers_map_->epoch) return;
+  transport_->SetPeers(PeersOf(*map));
+  transport_->SetMapEpoch(map->epoch);
+  peers_map_ = std::move(map);
+}
+
+std::vector<GrpcTransport::Peer> RpcServer::PeersOf(const kv::ClusterMap& map) {
+  std::vector<GrpcTransport::Peer> peers;
+  for (const kv::NodeInfo& node : map.nodes) {
+    bool connect = true;
+    if (node.state == kv::NodeState::kLeft) {
+      // One that was never seen otherwise has no stream to be told on.
+      const kv::NodeInfo* before =
+          peers_map_ != nullptr ? peers_map_->FindNode(node.id) : nullptr;
+      const bool was_there =
+          before != nullptr && before->state != kv::NodeState::kLeft;
+      auto [it, first] =
+          left_until_.try_emplace(node.id, was_there ? ticks_ + kLeftTicks : 0);
+      connect = ticks_ < it->second;
+    }
+    peers.push_back({node.id, node.address.ToString(), connect});
+  }
+  absl::erase_if(left_until_, [&map](const auto& left) {
+    return map.FindNode(left.first) == nullptr;
+  });
+  return peers;
+}
+
 void RpcServer::OnTick() {
-  if (++ticks_ % kHealthTicks != 0 && !draining_.load()) return;
-  UpdateHealth();
-  loop_->shared()->map_epoch.store(handler_->map()->epoch);
+  ++ticks_;
+  UpdatePeers(handler_->map());
+  const bool time_is_up =
+      std::any_of(left_until_.begin(), left_until_.end(),
+                  [this](const auto& left) { return left.second == ticks_; });
+  if (time_is_up) transport_->SetPeers(PeersOf(*peers_map_));
+  if (ticks_ % kHealthTicks == 0 || draining_.load()) UpdateHealth();
 }
 
 void RpcServer::UpdateHealth() {

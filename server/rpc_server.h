@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/admin_service.h"
@@ -64,9 +65,11 @@ class RpcServer {
   // Drops everything until Start().
   Transport* transport() { return transport_.get(); }
 
-  // Connects to the peers that share a group with this node in the handler's
-  // map; any other node of the map may connect to this one.
+  // Connects to all nodes of the handler's map that have not left, and at each
+  // tick to those that it has then.
   void Start(RequestHandler* handler);
+  // The same at once. Any thread; nothing for a map that is not newer.
+  void SetPeers(std::shared_ptr<const kv::ClusterMap> map);
 
   // Health says NOT_SERVING from now on; the rest goes on. Any thread.
   void BeginStop() { draining_.store(true); }
@@ -83,6 +86,9 @@ class RpcServer {
  private:
   // Ticks between two looks at what health shall say.
   static constexpr int kHealthTicks = 5;
+  // Streams to a node that has left stay for so many ticks, for it to be told.
+  // Later it may only come and ask.
+  static constexpr int64_t kLeftTicks = 250;
   // How long the connections get to end in order once all calls have.
   static constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
@@ -90,14 +96,22 @@ class RpcServer {
   absl::Status Listen();
   void OnTick();
   void UpdateHealth();
+  // Loop thread, or before it runs.
+  std::vector<GrpcTransport::Peer> PeersOf(const kv::ClusterMap& map);
+  void UpdatePeers(std::shared_ptr<const kv::ClusterMap> map);
 
   RpcServerOptions options_;
   std::atomic<bool> draining_{false};
   RequestHandler* handler_ = nullptr;
   int port_ = 0;
   bool stopped_ = false;
-  int ticks_ = 0;
-  bool healthy_ = false;  // loop thread
+
+  // Loop thread.
+  int64_t ticks_ = 0;
+  bool healthy_ = false;
+  std::shared_ptr<const kv::ClusterMap> peers_map_;
+  // Nodes that have left, and until when there are streams to them.
+  absl::flat_hash_map<raft::NodeId, int64_t> left_until_;
 
   // In the order in which they are made, which no one else may change.
   std::unique_ptr<RpcLoop> loop_;

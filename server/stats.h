@@ -12,6 +12,7 @@
 
 #include "raft/core.h"
 #include "raft/types.h"
+#include "server/group_keeper.h"
 #include "server/operation.h"
 
 namespace kv739::server {
@@ -75,7 +76,8 @@ struct ReplicaStats {
   SnapshotCounts received;
   std::vector<SnapshotTransferStats> sending;
   std::optional<SnapshotTransferStats> receiving;
-  std::string fault;  // why this replica does not serve; empty: it does
+  std::string fault;    // why this replica does not serve; empty: it does
+  KeeperStatus keeper;  // of a leader
 };
 
 struct HostStats {

@@ -399,6 +399,124 @@ absl::Status Cluster::WaitForEqualReplicas(uint64_t group,
       absl::StrCat("replicas have applied", last));
 }
 
+namespace {
+// Asks server after server until one does it; a refusal is final.
+template <typename Call>
+absl::Status AskLeader(Cluster& cluster, Call call) {
+  absl::Status last = absl::UnavailableError("no server runs");
+  Eventually([&] {
+    for (int i = 0; i < cluster.total(); ++i) {
+      if (!cluster.running(i)) continue;
+      grpc::ClientContext context;
+      Prepare(context);
+      bool done = false;
+      const grpc::Status status =
+          call(cluster.AdminStub(i).get(), &context, &done);
+      if (status.ok() && done) {
+        last = absl::OkStatus();
+        return true;
+      }
+      last = absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                          status.error_message());
+      const bool retry =
+          status.ok() ||
+          status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+          status.error_code() == grpc::StatusCode::ABORTED ||
+          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+      if (!retry) return true;
+    }
+    return false;
+  });
+  return last;
+}
+}  // namespace
+
+absl::Status Cluster::RemoveServer(int i) {
+  v1::RemoveServerRequest request;
+  request.set_server(address(i));
+  return AskLeader(*this, [&](v1::Admin::Stub* stub,
+                              grpc::ClientContext* context, bool* done) {
+    v1::RemoveServerResponse response;
+    const grpc::Status status =
+        stub->RemoveServer(context, request, &response);
+    *done = response.epoch() > 0;
+    return status;
+  });
+}
+
+absl::Status Cluster::SetMembers(uint64_t group, std::vector<int> members) {
+  v1::SetMembersRequest request;
+  request.set_group(group);
+  for (int i : members) request.add_servers(address(i));
+  return AskLeader(*this, [&](v1::Admin::Stub* stub,
+                              grpc::ClientContext* context, bool* done) {
+    v1::SetMembersResponse response;
+    const grpc::Status status = stub->SetMembers(context, request, &response);
+    *done = response.epoch() > 0;
+    return status;
+  });
+}
+
+absl::Status Cluster::TransferLeader(uint64_t group, int target) {
+  const int leader = WaitForLeader(group);
+  if (leader < 0) return absl::DeadlineExceededError("no leader");
+  if (leader == target) return absl::OkStatus();
+  grpc::ClientContext context;
+  Prepare(context);
+  v1::TransferLeaderRequest request;
+  request.set_group(group);
+  request.set_target(address(target));
+  v1::TransferLeaderResponse response;
+  const grpc::Status status =
+      AdminStub(leader)->TransferLeader(&context, request, &response);
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      status.error_message());
+}
+
+absl::StatusOr<v1::CheckedGroup> Cluster::Check(uint64_t group) {
+  const int leader = WaitForLeader(group);
+  if (leader < 0) return absl::UnavailableError("no leader");
+  grpc::ClientContext context;
+  Prepare(context);
+  v1::CheckRequest request;
+  request.add_groups(group);
+  v1::CheckResponse response;
+  const grpc::Status status =
+      AdminStub(leader)->Check(&context, request, &response);
+  if (!status.ok()) return absl::UnavailableError(status.error_message());
+  for (const v1::CheckedGroup& checked : response.groups()) {
+    if (checked.group() == group) return checked;
+  }
+  return absl::UnavailableError("the group was not checked");
+}
+
+absl::Status Cluster::WaitForEqualHashes(uint64_t group,
+                                         absl::Duration timeout) {
+  std::string last;
+  const bool equal = Eventually(
+      [&] {
+        auto checked = Check(group);
+        if (!checked.ok()) {
+          last = std::string(checked.status().message());
+          return false;
+        }
+        last.clear();
+        bool same = checked->replicas_size() ==
+                    static_cast<int>(groups_.at(group).size());
+        for (const v1::CheckedReplica& replica : checked->replicas()) {
+          absl::StrAppend(&last, " ", replica.index(), ":", replica.hash(),
+                          replica.finding());
+          same = same && replica.finding().empty() && replica.index() > 0 &&
+                 replica.index() == checked->replicas(0).index() &&
+                 replica.hash() == checked->replicas(0).hash();
+        }
+        return same;
+      },
+      timeout);
+  if (equal) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat("replicas differ:", last));
+}
+
 std::unique_ptr<v1::KeyValue::Stub> Cluster::KeyValueStub(int i) {
   return v1::KeyValue::NewStub(channels_.at(i));
 }

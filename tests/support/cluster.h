@@ -105,6 +105,16 @@ class Cluster {
   // group's voters and nothing is under way; groups() says so afterwards.
   absl::Status WaitForMembers(uint64_t group, std::vector<int> members,
                               absl::Duration timeout = kPatience);
+  // Admin calls of the directory's leader, which is looked for.
+  absl::Status RemoveServer(int i);
+  absl::Status SetMembers(uint64_t group, std::vector<int> members);
+  absl::Status TransferLeader(uint64_t group, int target);
+  // Compares the replicas of the group; nothing until all have answered.
+  absl::StatusOr<v1::CheckedGroup> Check(uint64_t group);
+  // Until all members of the group have equal state at one index.
+  absl::Status WaitForEqualHashes(uint64_t group,
+                                  absl::Duration timeout = kPatience);
+
   // Groups with the positions of their members; known once Start() is done.
   const std::map<uint64_t, std::vector<int>>& groups() const { return groups_; }
   uint64_t only_group() const { return groups_.begin()->first; }

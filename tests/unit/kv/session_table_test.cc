@@ -164,8 +164,14 @@ class Driver {
     EXPECT_EQ(got.old_size, expected.old_size);
     std::string old_value = got.old_value;
     if (got.large() && old_value.empty()) {
-      ASSERT_TRUE(*engine_->Get(OldValueKey(kGroup, c.session, c.sequence),
-                                &old_value));
+      const std::string key = OldValueKey(kGroup, c.session, c.sequence);
+      std::string record;
+      ASSERT_TRUE(*engine_->Get(key, &record));
+      Version version = 0;
+      absl::string_view value;
+      ASSERT_TRUE(DecodeValueRecord(key, record, &version, &value));
+      EXPECT_EQ(version, expected.version);
+      old_value = std::string(value);
     }
     EXPECT_EQ(old_value, expected.old_value);
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kv/directory.h"
 #include "kv/hybrid_clock.h"
 #include "kv/records.h"
 #include "tests/unit/kv/state_support.h"
@@ -315,6 +316,67 @@ TEST_P(StateMachineTest, DamagedRecordsAreDataLoss) {
   EXPECT_TRUE(StateMachine::Open(&group_.engine(), raft::GroupId(7)).ok());
 }
 
+// Whatever bit of a value's record flips, nobody reads another value: not a
+// Get, and not a write that answers the old one.
+TEST_P(StateMachineTest, AFlippedBitIsNeverAValue) {
+  group_.Do(Op::kPut, "k", "some value", 0, 0);
+  group_.Do(Op::kPut, "other", "some value");
+  std::string key, other_key, good, other;
+  SetDataKey(raft::GroupId(7), "k", &key);
+  SetDataKey(raft::GroupId(7), "other", &other_key);
+  ASSERT_TRUE(*group_.engine().Get(key, &good));
+  ASSERT_TRUE(*group_.engine().Get(other_key, &other));
+  const auto write = [&](const std::string& record) {
+    const auto batch = group_.engine().NewBatch();
+    batch->Put(key, record);
+    ASSERT_TRUE(group_.engine().Apply(batch.get()).ok());
+  };
+  TestLog log = group_.log();
+  log.Add(Make(Op::kAppend, "k", "x"));
+  const auto expect_loss = [&](const std::string& record, size_t what) {
+    write(record);
+    const absl::Status get = group_.machine().Get("k").status();
+    EXPECT_TRUE(absl::IsDataLoss(get)) << what << " " << get;
+    EXPECT_THAT(std::string(get.message()), testing::HasSubstr("group 7"));
+    std::vector<ApplyResult> results;
+    EXPECT_TRUE(absl::IsDataLoss(group_.machine().Apply(
+        absl::MakeConstSpan(log.entries()).last(1), &results)))
+        << what;
+  };
+  for (size_t bit = 0; bit < 8 * good.size(); ++bit) {
+    std::string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
+    expect_loss(bad, bit);
+  }
+  for (size_t size = 0; size < good.size(); ++size) {
+    expect_loss(good.substr(0, size), size);
+  }
+  expect_loss(other, 0);  // whole, but of another key
+  write(good);
+  EXPECT_EQ(group_.Get("k"), "some value");
+}
+
+TEST_P(StateMachineTest, ADamagedOldValueOfASessionIsNotRepeated) {
+  const SessionId session = group_.OpenSession();
+  group_.Do(Op::kPut, "k", std::string(2000, 'a'));
+  group_.Do(Op::kPut, "k", "b", session, 1);
+  const std::string key = OldValueKey(raft::GroupId(7), session, 1);
+  std::string record;
+  ASSERT_TRUE(*group_.engine().Get(key, &record));
+  record[1000] ^= 1;
+  const auto batch = group_.engine().NewBatch();
+  batch->Put(key, record);
+  ASSERT_TRUE(group_.engine().Apply(batch.get()).ok());
+  TestLog log = group_.log();
+  Command again = Make(Op::kPut, "k", "b");
+  again.session = session;
+  again.sequence = 1;
+  log.Add(again);
+  std::vector<ApplyResult> results;
+  EXPECT_TRUE(absl::IsDataLoss(group_.machine().Apply(
+      absl::MakeConstSpan(log.entries()).last(1), &results)));
+}
+
 TEST_P(StateMachineTest, DurableFollowsFlushes) {
   group_.Do(Op::kPut, "k", "1");
   EXPECT_EQ(group_.machine().durable()->index, raft::Index(1));
@@ -359,6 +421,111 @@ TEST_P(StateMachineTest, GetBesideApply) {
   }
   stop = true;
   for (std::thread& reader : readers) reader.join();
+}
+
+ClusterMap FileMap() {
+  return InitialClusterMap(
+      *ParseClusterFile("a:1\nb:1\nc:1\nd:1\ne:1\nf:1\n", "test"));
+}
+
+Command Change(const std::string& bytes) {
+  return Make(Op::kDirectory, "", bytes);
+}
+
+TEST_P(StateMachineTest, GroupZeroCarriesTheDirectory) {
+  TestGroup group(GetParam(), kDirectoryGroup);
+  const ClusterMap map = FileMap();
+  EXPECT_EQ(group.machine().directory(), nullptr);
+  NodeInfo node = map.nodes[0];
+  node.id = raft::NodeId(1);
+  node.address.port = 2;
+  const std::string add = EncodeDirectoryChange(AddNode{node});
+  ApplyResult r = group.Do(Change(add));  // nothing to add to yet
+  EXPECT_EQ(r.code, ApplyCode::kRefused);
+  EXPECT_EQ(r.version,
+            static_cast<Version>(absl::StatusCode::kFailedPrecondition));
+  EXPECT_NE(r.old_value, "");
+  EXPECT_EQ(group.machine().directory(), nullptr);
+
+  const std::string begin = EncodeDirectoryChange(Bootstrap{map});
+  r = group.Do(Change(begin));
+  EXPECT_EQ(r.code, ApplyCode::kOk);
+  EXPECT_EQ(r.version, 1u);
+  ASSERT_NE(group.machine().directory(), nullptr);
+  EXPECT_EQ(*group.machine().directory(), map);
+
+  // In one batch each sees the one before; what changes nothing leaves the
+  // pointer alone.
+  const auto before = group.machine().directory();
+  EXPECT_EQ(group.Do(Change(begin)).version, 1u);
+  EXPECT_EQ(group.machine().directory(), before);
+  group.log().Add(Change(add));
+  group.log().Add(Change(add));
+  group.log().Add(Change(EncodeDirectoryChange(RemoveNode{node.id, {}})));
+  group.log().Add(Change("rubbish"));
+  const std::vector<ApplyResult> results = group.ApplyRest();
+  ASSERT_EQ(results.size(), 4u);
+  EXPECT_EQ(results[0].version, 2u);
+  EXPECT_EQ(results[1].version, 2u);
+  EXPECT_EQ(results[2].version, 3u);
+  EXPECT_EQ(results[3].code, ApplyCode::kRefused);
+  EXPECT_NE(group.machine().directory(), before);
+  EXPECT_EQ(group.machine().directory()->epoch, 3u);
+  EXPECT_EQ(group.machine().directory()->FindNode(node.id)->state,
+            NodeState::kLeft);
+  EXPECT_EQ(group.machine().last_version(), 0u);
+
+  // Of one instant with everything else, and part of the hash.
+  const ClusterMap last = *group.machine().directory();
+  const uint64_t hash = group.Hash();
+  group.Restart();
+  EXPECT_EQ(*group.machine().directory(), last);
+  group.Do(Change(EncodeDirectoryChange(
+      GroupSettled{raft::GroupId(0), raft::Index(9), last.groups[0].members})));
+  EXPECT_NE(group.Hash(), hash);
+  group.Crash();
+  const uint64_t epoch = group.machine().directory() == nullptr
+                             ? 0
+                             : group.machine().directory()->epoch;
+  EXPECT_TRUE(epoch == 0 || epoch == 3) << epoch;
+  group.ApplyRest();
+  EXPECT_EQ(group.machine().directory()->epoch, 4u);
+}
+
+TEST_P(StateMachineTest, AFailedWriteLeavesTheDirectoryAsItWas) {
+  TestGroup group(GetParam(), kDirectoryGroup);
+  group.failing().write_error = absl::ResourceExhaustedError("full");
+  group.log().Add(Change(EncodeDirectoryChange(Bootstrap{FileMap()})));
+  std::vector<ApplyResult> results;
+  EXPECT_FALSE(group.machine().Apply(group.log().entries(), &results).ok());
+  EXPECT_EQ(group.machine().directory(), nullptr);
+  group.failing().write_error = absl::OkStatus();
+  group.Do(Op::kPut, "k", "v");
+  EXPECT_EQ(group.machine().directory()->epoch, 1u);
+}
+
+TEST_P(StateMachineTest, NoOtherGroupTakesAChangeOfTheDirectory) {
+  const ApplyResult r =
+      group_.Do(Change(EncodeDirectoryChange(Bootstrap{FileMap()})));
+  EXPECT_EQ(r.code, ApplyCode::kRefused);
+  EXPECT_THAT(r.old_value, testing::HasSubstr("group 7"));
+  EXPECT_EQ(group_.machine().directory(), nullptr);
+}
+
+TEST_P(StateMachineTest, ADamagedDirectoryIsDataLoss) {
+  TestGroup group(GetParam(), kDirectoryGroup);
+  group.Do(Change(EncodeDirectoryChange(Bootstrap{FileMap()})));
+  std::string record;
+  ASSERT_TRUE(*group.engine().Get(DirectoryKey(kDirectoryGroup), &record));
+  record[20] ^= 4;
+  const auto batch = group.engine().NewBatch();
+  batch->Put(DirectoryKey(kDirectoryGroup), record);
+  ASSERT_TRUE(group.engine().Apply(batch.get()).ok());
+  EXPECT_TRUE(absl::IsDataLoss(
+      StateMachine::Open(&group.engine(), kDirectoryGroup).status()));
+  // Reload leaves what was there.
+  EXPECT_TRUE(absl::IsDataLoss(group.machine().Reload()));
+  EXPECT_EQ(group.machine().directory()->epoch, 1u);
 }
 
 using StateMachineDeathTest = StateMachineTest;

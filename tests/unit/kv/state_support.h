@@ -191,7 +191,9 @@ class TestLog {
 // One group on one engine, and its log. Every command is applied at once.
 class TestGroup {
  public:
-  explicit TestGroup(TestEngine::Kind kind) : engine_(kind) {
+  explicit TestGroup(TestEngine::Kind kind,
+                     raft::GroupId group = raft::GroupId(7))
+      : group_(group), engine_(kind) {
     EXPECT_TRUE(
         StateMachine::Create(engine_.get(), group_, ThreeVoters()).ok());
     EXPECT_TRUE(engine_->Flush().ok());
@@ -279,7 +281,7 @@ class TestGroup {
     machine_ = *std::move(machine);
   }
 
-  const raft::GroupId group_{7};
+  const raft::GroupId group_;
   TestEngine engine_;
   std::optional<FailingEngine> failing_;
   std::unique_ptr<StateMachine> machine_;

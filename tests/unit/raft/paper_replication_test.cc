@@ -469,5 +469,34 @@ TEST(Paper6, ConfigurationsInTheLogAreRecovered) {
   EXPECT_EQ(applied->Status().configuration, second);
 }
 
+// Both arrive in one turn: what is acknowledged would be cut off by the same
+// write that the acknowledgement waits for.
+TEST(Paper53, WhatANewTermCutsOffIsNotAcknowledgedAnyMore) {
+  CoreUnderTest core;
+  core.Receive(2, AppendEntries{Term(1),
+                                {},
+                                Index(0),
+                                {Command(1, 1), Command(1, 2), Command(1, 3)}});
+  core.Receive(3, AppendEntries{Term(2), {}, Index(0), {Command(2, 1)}});
+  const auto sent = core.Turn();
+  EXPECT_TRUE(To<AppendEntriesResponse>(2, sent).empty());
+  const auto acks = To<AppendEntriesResponse>(3, sent);
+  ASSERT_EQ(acks.size(), 1u);
+  EXPECT_TRUE(acks[0].success);
+  EXPECT_EQ(acks[0].index, Index(1));
+}
+
+TEST(Paper53, NorAfterACandidacyInBetween) {
+  CoreUnderTest::State state;
+  state.options.pre_vote = false;
+  CoreUnderTest core(state);
+  core.Receive(
+      2, AppendEntries{Term(1), {}, Index(0), {Command(1, 1), Command(1, 2)}});
+  for (int i = 0; i < 10; ++i) core->Tick();
+  ASSERT_EQ(core->term(), Term(2));
+  core.Receive(3, AppendEntries{Term(2), {}, Index(0), {Command(2, 1)}});
+  EXPECT_TRUE(To<AppendEntriesResponse>(2, core.Turn()).empty());
+}
+
 }  // namespace
 }  // namespace kv739::raft

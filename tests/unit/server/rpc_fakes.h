@@ -75,8 +75,16 @@ class FakeHandler : public RequestHandler {
     }
     changed_.notify_all();
   }
-  void OnNodeMessage(raft::NodeId, NodeMessage) override {}
-  void OnPeerEpoch(raft::NodeId, uint64_t) override {}
+  void OnNodeMessage(raft::NodeId from, NodeMessage message) override {
+    std::unique_lock lock(mutex_);
+    node_messages_.push_back({from, std::move(message)});
+    changed_.notify_all();
+  }
+  void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) override {
+    std::unique_lock lock(mutex_);
+    epochs_.push_back({peer, map_epoch});
+    changed_.notify_all();
+  }
   void Tick() override {
     std::unique_lock lock(mutex_);
     ++ticks_;
@@ -95,7 +103,10 @@ class FakeHandler : public RequestHandler {
     }
     done(std::move(leader));
   }
-  std::shared_ptr<const kv::ClusterMap> map() const override { return map_; }
+  std::shared_ptr<const kv::ClusterMap> map() const override {
+    std::unique_lock lock(mutex_);
+    return map_;
+  }
   bool AllGroupsHaveLeader() override {
     std::unique_lock lock(mutex_);
     return has_leader_;
@@ -103,6 +114,10 @@ class FakeHandler : public RequestHandler {
 
   // ---- the test's side ----
 
+  void SetMap(std::shared_ptr<const kv::ClusterMap> map) {
+    std::unique_lock lock(mutex_);
+    map_ = std::move(map);
+  }
   void SetHasLeader(bool has) {
     std::unique_lock lock(mutex_);
     has_leader_ = has;
@@ -124,6 +139,24 @@ class FakeHandler : public RequestHandler {
         << messages_.size() << " messages of " << count;
     return std::exchange(messages_, {});
   }
+  std::vector<std::pair<raft::NodeId, NodeMessage>> TakeNodeMessages(
+      size_t count) {
+    std::unique_lock lock(mutex_);
+    auto enough = [&] { return node_messages_.size() >= count; };
+    EXPECT_TRUE(
+        changed_.wait_for(lock, absl::ToChronoSeconds(kPatience), enough))
+        << node_messages_.size() << " messages of " << count;
+    return std::exchange(node_messages_, {});
+  }
+  // Waits until so many epochs have been told of in all, and gives them.
+  std::vector<std::pair<raft::NodeId, uint64_t>> AwaitEpochs(size_t count) {
+    std::unique_lock lock(mutex_);
+    auto enough = [&] { return epochs_.size() >= count; };
+    EXPECT_TRUE(
+        changed_.wait_for(lock, absl::ToChronoSeconds(kPatience), enough))
+        << epochs_.size() << " epochs of " << count;
+    return epochs_;
+  }
   void AwaitTicks(uint64_t count) {
     std::unique_lock lock(mutex_);
     const uint64_t target = ticks_ + count;
@@ -137,13 +170,15 @@ class FakeHandler : public RequestHandler {
   }
 
  private:
-  const std::shared_ptr<const kv::ClusterMap> map_;
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
+  std::shared_ptr<const kv::ClusterMap> map_;
   Answer answer_;
   Transfer transfer_;
   std::vector<Operation> operations_;
   std::vector<std::pair<raft::NodeId, GroupMessage>> messages_;
+  std::vector<std::pair<raft::NodeId, NodeMessage>> node_messages_;
+  std::vector<std::pair<raft::NodeId, uint64_t>> epochs_;
   uint64_t ticks_ = 0;
   size_t largest_submit_ = 0;
   bool has_leader_ = true;

@@ -1,0 +1,144 @@
+// What the leader of a group does next so that the group's voters become those
+// that the cluster map wants: learners first, then one joint change, then a
+// report to the directory (thesis sections 4.2.1 and 4.3). And who takes the
+// place of a voter that is away for too long.
+//
+// One keeper belongs to one replica and is asked while that leads. It decides
+// and does nothing itself. All that matters is in the group's log and in the
+// map; what a keeper remembers (since when it waits, whom it tried) may be lost
+// at any time, and is with every change of leaders.
+//
+// The map that it is given may be old. So it first has its own configuration
+// recorded there, and goes on only with a map that shows it.
+//
+// Threads: one caller at a time. Time: ticks of the core.
+#ifndef KV739_SERVER_GROUP_KEEPER_H_
+#define KV739_SERVER_GROUP_KEEPER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "kv/cluster_map.h"
+#include "kv/directory.h"
+#include "raft/core.h"
+#include "raft/types.h"
+
+namespace kv739::server {
+
+struct KeeperOptions {
+  // A voter that is silent for so long is replaced by a spare; 0: never.
+  uint64_t replace_after_ticks = 0;
+  // A spare that we chose ourselves and that is silent for so long is given up
+  // for another one, and for ten times as long not chosen again.
+  uint64_t candidate_timeout_ticks = 1500;
+  // A change is sent to the directory again after so long without a new map.
+  uint64_t repeat_ticks = 50;
+  // A learner has caught up when it lacks at most so many entries ...
+  uint64_t caught_up_entries = 1000;
+  // ... or when it got, within so many ticks, all that the log had when they
+  // began (a round of thesis section 4.2.1). An election timeout.
+  uint64_t round_ticks = 25;
+};
+
+// An active node that is in no group.
+struct SpareNode {
+  raft::NodeId id;
+  bool connected = false;
+};
+
+enum class KeeperState : uint8_t {
+  kSettled,           // nothing to do
+  kNoSpare,           // a voter is away for too long, and nobody to replace it
+  kReporting,         // the directory is to hear what the voters are
+  kAskingForTarget,   // ... or who we think they should be
+  kChangingLearners,  // proposed
+  kCatchingUp,        // learners get what they lack
+  kWaitingForMajority,  // too few of the new voters are there
+  kChangingVoters,      // proposed, or a change is under way
+  kHeldUp,              // leadership is going elsewhere
+};
+absl::string_view KeeperStateName(KeeperState state);
+
+struct KeeperStatus {
+  KeeperState state = KeeperState::kSettled;
+  raft::NodeId node;  // that it is about, if about one
+  // Of the log that `node` has, in 1/100; in kCatchingUp.
+  uint32_t percent = 0;
+  bool snapshot = false;      // `node` is waiting for one
+  bool silent = false;        // `node` has not answered for a while
+  uint64_t silent_ticks = 0;  // for how long
+  // For people: "waiting for 7 to catch up: 93 %".
+  std::string Describe() const;
+};
+
+// At most one at a time: propose this configuration in the group, or have the
+// directory make this change.
+using KeeperAction =
+    std::variant<std::monostate, raft::Configuration, kv::DirectoryChange>;
+
+class GroupKeeper {
+ public:
+  struct View {
+    raft::NodeId self;
+    const raft::CoreStatus& core;  // of a leader
+    const kv::GroupInfo& group;    // as the newest map has it
+    absl::Span<const SpareNode> spares;
+    uint64_t now = 0;  // ticks; never falls
+  };
+
+  explicit GroupKeeper(const KeeperOptions& options) : options_(options) {}
+
+  // To be asked every few ticks and done at once. It is not remembered what was
+  // proposed: a proposal that was refused comes again.
+  KeeperAction Decide(const View& view);
+  const KeeperStatus& status() const { return status_; }
+
+ private:
+  // A learner's rounds.
+  struct Rounds {
+    raft::NodeId node;
+    raft::Index end;  // of the log when the round began
+    uint64_t began = 0;
+    bool fast = false;  // the last one that ended
+  };
+
+  void FollowRounds(const View& view);
+  bool CaughtUp(const View& view, raft::NodeId node) const;
+  KeeperAction TowardsTarget(const View& view);
+  // A replacement that we began ourselves: is it still what we want?
+  std::optional<KeeperAction> Reconsider(const View& view);
+  KeeperAction ReplaceSilent(const View& view);
+  // None when there is none that is connected.
+  raft::NodeId ChooseSpare(const View& view) const;
+  KeeperAction AskForTarget(const View& view, std::vector<raft::NodeId> target,
+                            bool automatic);
+  // True, and noted, unless just this was sent a short while ago.
+  bool MaySend(const View& view, bool report,
+               const std::vector<raft::NodeId>& voters);
+  void Say(KeeperState state) {
+    status_ = {};
+    status_.state = state;
+  }
+  void SayOf(KeeperState state, const View& view, raft::NodeId node);
+
+  KeeperOptions options_;
+  KeeperStatus status_;
+  raft::Term term_;
+  std::vector<Rounds> rounds_;
+  // Last sent to the directory: voters that we reported, or asked for.
+  std::vector<raft::NodeId> sent_;
+  bool sent_report_ = false;
+  uint64_t sent_at_ = 0;
+  // Nodes that were given up, and until when.
+  std::vector<std::pair<raft::NodeId, uint64_t>> given_up_;
+};
+
+}  // namespace kv739::server
+
+#endif  // KV739_SERVER_GROUP_KEEPER_H_
