@@ -176,13 +176,30 @@ int HostCluster::NodeOf(raft::NodeId id) const {
   return -1;
 }
 
+absl::StatusOr<std::unique_ptr<wal::Wal>> HostCluster::OpenWal(int index) {
+  wal::WalOptions wal_options;
+  wal_options.segment_bytes = 1 << 20;
+  return wal::Wal::Open(wal::FileSystem::Posix(), nodes_[index]->directory,
+                        wal_options);
+}
+
+void HostCluster::ForgetGroup(int index, raft::GroupId group) {
+  auto wal = OpenWal(index);
+  ASSERT_TRUE(wal.ok()) << wal.status();
+  std::vector<wal::GroupWrite> writes(2);
+  writes[0].group = writes[1].group = group;
+  writes[0].remove_group = true;
+  writes[1].hard_state = (*wal)->recovered().at(group).hard_state;
+  EXPECT_TRUE((*wal)->Append(writes).ok());
+  EXPECT_TRUE(kv::StateMachine::Remove(nodes_[index]->engine.get(), group,
+                                       nodes_[index]->directory)
+                  .ok());
+}
+
 void HostCluster::OpenLog(int index) {
   Node& node = *nodes_[index];
   node.wal.reset();
-  wal::WalOptions wal_options;
-  wal_options.segment_bytes = 1 << 20;
-  auto wal =
-      wal::Wal::Open(wal::FileSystem::Posix(), node.directory, wal_options);
+  auto wal = OpenWal(index);
   ASSERT_TRUE(wal.ok()) << wal.status();
   node.wal = *std::move(wal);
 }
@@ -371,6 +388,25 @@ server::Reply HostCluster::Call(server::Operation operation) {
   operation.tag = tag;
   Submit(leader, std::move(operation));
   return answers_->Of(tag);
+}
+
+std::vector<server::Reply> HostCluster::CallAll(
+    std::vector<server::Operation> operations) {
+  const int leader =
+      ElectLeader(map_->OwnerOf(kv::SlotOf(operations.front().key)));
+  const uint64_t first = next_tag_;
+  for (server::Operation& operation : operations) {
+    operation.tag = next_tag_++;
+    operation.sink = answers_;
+    operation.start_nanos = clock_.MonotonicNanos();
+  }
+  nodes_[leader]->host->Submit(std::move(operations));
+  Settle();
+  std::vector<server::Reply> replies;
+  for (uint64_t tag = first; tag < next_tag_; ++tag) {
+    replies.push_back(answers_->Of(tag));
+  }
+  return replies;
 }
 
 void HostCluster::Crash(int index) {

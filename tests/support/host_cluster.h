@@ -70,6 +70,8 @@ class HostCluster {
   void Submit(int node, server::Operation operation);
   // Submits to the leader of the key's group and returns the answer.
   server::Reply Call(server::Operation operation);
+  // The same for several of one group, which travel together.
+  std::vector<server::Reply> CallAll(std::vector<server::Operation> operations);
 
   void Isolate(int node, bool isolated) { nodes_[node]->isolated = isolated; }
   // Log writes of this node wait until it is turned off.
@@ -90,6 +92,10 @@ class HostCluster {
   // Loses what is not durable, and the process.
   void Crash(int node);
   void Restart(int node);
+  // Of a node that does not run: its log, and taking all but the hard state of
+  // one group from it.
+  absl::StatusOr<std::unique_ptr<wal::Wal>> OpenWal(int node);
+  void ForgetGroup(int node, raft::GroupId group);
   bool running(int node) const { return nodes_[node]->host != nullptr; }
 
   ManualClock& clock() { return clock_; }

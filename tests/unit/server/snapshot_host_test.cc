@@ -1,11 +1,16 @@
 // Logs that end, and followers that need what was dropped: the replica host
 // with every message, log write, piece of background work and chunk in the
 // test's hand.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kv/snapshot.h"
 #include "server/host.h"
+#include "server/replica_store.h"
 #include "tests/support/host_cluster.h"
 
 namespace kv739::server {
@@ -38,12 +43,14 @@ HostOptions SmallLogs() {
 }
 
 void PutMany(HostCluster& cluster, int first, int count, size_t bytes = 10) {
+  std::vector<Operation> puts;
   for (int i = first; i < first + count; ++i) {
-    ASSERT_EQ(cluster
-                  .Call(Put(absl::StrCat("k", i),
-                            absl::StrCat(i, ":", std::string(bytes, 'v'))))
-                  .code,
-              ReplyCode::kOk);
+    puts.push_back(Put(absl::StrCat("k", i),
+                       absl::StrCat(i, ":", std::string(bytes, 'v'))));
+    if (puts.size() < 10 && i + 1 < first + count) continue;
+    for (const Reply& reply : cluster.CallAll(std::exchange(puts, {}))) {
+      ASSERT_EQ(reply.code, ReplyCode::kOk) << reply.message;
+    }
   }
 }
 
@@ -233,9 +240,11 @@ class InstallTest : public ::testing::Test {
       PutMany(cluster_, i, 20, kValueBytes);
       cluster_.Tick();
     }
-    for (int i = 0; i < 20; ++i) {
-      ASSERT_EQ(cluster_.Call(Delete(absl::StrCat("k", i))).code,
-                ReplyCode::kOk);
+    std::vector<Operation> deletes;
+    for (int i = 0; i < 20; ++i)
+      deletes.push_back(Delete(absl::StrCat("k", i)));
+    for (const Reply& reply : cluster_.CallAll(std::move(deletes))) {
+      ASSERT_EQ(reply.code, ReplyCode::kOk);
     }
     cluster_.Tick(10);
     leader_ = cluster_.ElectLeader(kGroup);
@@ -247,8 +256,12 @@ class InstallTest : public ::testing::Test {
 
   bool CaughtUp() {
     const raft::CoreStatus a = StatsOf(cluster_, leader_).core;
-    const raft::CoreStatus b = StatsOf(cluster_, down_).core;
-    return a.applied == b.applied && a.last_index == b.last_index;
+    for (int n = 0; n < 5; ++n) {
+      if (!cluster_.running(n)) continue;
+      const raft::CoreStatus b = StatsOf(cluster_, n).core;
+      if (a.applied != b.applied || a.last_index != b.last_index) return false;
+    }
+    return a.applied == a.last_index;
   }
   // All replicas hold the same, and it is right.
   void ExpectEqual(uint64_t most_installs = 2) {
@@ -313,9 +326,12 @@ TEST_F(InstallTest, WritesGoOnMeanwhileAndOneSnapshotIsEnough) {
   ASSERT_EQ(cluster_.streams(), 1);
   // More than a log of this size holds.
   for (int i = 0; i < 20; ++i) {
+    std::vector<Operation> puts;
     for (int j = 0; j < 10; ++j) {
-      ASSERT_EQ(cluster_.Call(Put(absl::StrCat("later", written++), "x")).code,
-                ReplyCode::kOk);
+      puts.push_back(Put(absl::StrCat("later", written++), "x"));
+    }
+    for (const Reply& reply : cluster_.CallAll(std::move(puts))) {
+      ASSERT_EQ(reply.code, ReplyCode::kOk);
     }
     cluster_.Tick();
   }
@@ -337,10 +353,7 @@ TEST_F(InstallTest, ASnapshotThatDoesNotMoveDoesNotKeepTheLog) {
   ASSERT_EQ(cluster_.streams(), 1);
   for (int i = 0; i < 30; ++i) {
     PutMany(cluster_, 20 + i, 1, kValueBytes);
-    for (int j = 0; j < 5; ++j) {
-      ASSERT_EQ(cluster_.Call(Put(absl::StrCat("x", j), "x")).code,
-                ReplyCode::kOk);
-    }
+    PutMany(cluster_, 90, 5, kValueBytes);
     cluster_.Tick(40);
   }
   EXPECT_LE(StatsOf(cluster_, leader_).log_entries, 70u);
@@ -552,6 +565,68 @@ TEST(SnapshotStoreTest, TwoGroupsAtOnce) {
               cluster.Hash(leader, group).hash);
     EXPECT_EQ(StatsOf(cluster, down[i], group).received.done, 1u);
   }
+}
+
+// ---- a replica without a state ----
+
+TEST_F(InstallTest, AVacantReplicaGetsItsFirstSnapshot) {
+  LeaveBehind();
+  cluster_.Restart(down_);
+  ExpectEqual(1);
+  leader_ = cluster_.ElectLeader(kGroup);
+  down_ = (leader_ + 3) % 5;
+  cluster_.Crash(down_);
+  cluster_.ForgetGroup(down_, kGroup);
+  // As one that comes as a learner: nobody thinks that it has anything yet.
+  cluster_.host(leader_)->TransferLeadership(
+      kGroup, cluster_.map().nodes[(leader_ + 2) % 5].id, [](auto) {});
+  cluster_.Tick(20);
+  leader_ = cluster_.ElectLeader(kGroup);
+  cluster_.Restart(down_);
+  EXPECT_EQ(StatsOf(cluster_, down_).core.applied, raft::Index());
+  Operation stale = Get("k50");
+  stale.kind = OpKind::kGetStale;
+  stale.tag = 78;
+  cluster_.Submit(down_, std::move(stale));
+  EXPECT_EQ(cluster_.answers()->Of(78).code, ReplyCode::kUnavailable);
+  // Nobody sends entries from the very beginning; whoever does is not heard.
+  raft::AppendEntries forged;
+  forged.term = StatsOf(cluster_, leader_).core.soft.term;
+  forged.commit = raft::Index(1);
+  forged.entries.push_back({raft::Term(1), raft::Index(1),
+                            raft::EntryKind::kNoop, raft::MakePayload("")});
+  cluster_.host(down_)->OnPeerMessages(cluster_.map().nodes[leader_].id,
+                                       {{kGroup, forged}});
+  cluster_.Settle();
+  EXPECT_EQ(StatsOf(cluster_, down_).core.last_index, raft::Index());
+  ExpectEqual(1);
+}
+
+TEST_F(InstallTest, AVacantReplicaMayDieWithItsFirstSnapshotInPlace) {
+  LeaveBehind();
+  cluster_.ForgetGroup(down_, kGroup);
+  cluster_.StallBackground(down_, true);
+  cluster_.Restart(down_);
+  cluster_.Tick(10);
+  cluster_.StallLog(down_, true);
+  cluster_.StallBackground(down_, false);
+  cluster_.Tick(2);
+  cluster_.Crash(down_);
+  cluster_.StallLog(down_, false);
+  cluster_.Restart(down_);
+  EXPECT_GT(StatsOf(cluster_, down_).core.applied, raft::Index(80));
+  ExpectEqual(0);
+}
+
+TEST_F(InstallTest, ALogWithoutAStateIsALoss) {
+  LeaveBehind();
+  auto engine = kv::NewMemoryEngine();
+  auto wal = cluster_.OpenWal(down_);
+  ASSERT_TRUE(wal.ok());
+  auto replicas = LoadReplicas(engine.get(), wal->get());
+  EXPECT_TRUE(absl::IsDataLoss(replicas.status()));
+  EXPECT_THAT(std::string(replicas.status().message()),
+              ::testing::HasSubstr("the store has nothing of it"));
 }
 
 }  // namespace
