@@ -103,4 +103,9 @@ absl::StatusOr<Command> DecodeCommand(absl::string_view bytes) {
   return command;
 }
 
+bool IsAudit(absl::string_view bytes) {
+  return bytes.size() > 1 && bytes[0] == static_cast<char>(kFormat) &&
+         bytes[1] == static_cast<char>(Op::kAudit);
+}
+
 }  // namespace kv739::kv

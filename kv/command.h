@@ -47,6 +47,8 @@ struct Command {
 // Encode does not make, and its views point into `bytes`.
 std::string EncodeCommand(const Command& command);
 absl::StatusOr<Command> DecodeCommand(absl::string_view bytes);
+// Of what EncodeCommand makes, without decoding it.
+bool IsAudit(absl::string_view bytes);
 
 // How a command ended, the same on all replicas.
 enum class ApplyCode : uint8_t {

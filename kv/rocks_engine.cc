@@ -4,20 +4,11 @@
 //   a crash leaves is the state after some earlier batch, never a part of one.
 // - kPersistedTier reads then skip the memtables: what they find is durable.
 // - no_slowdown turns every wait for the disk into Status::Incomplete.
-// - All entries of an ingested file get one sequence number, above all there
-//   were; a range tombstone hides what is below its number, so that of a file
-//   hides what the store held and nothing of the file itself.
-// - Files that are ingested together become visible, and durable, by one
-//   record of the manifest, which is synced before the call returns.
-// - An ingestion flushes first, with all writers held, when a memtable has
-//   keys of its range; after a flush and with no writer of the range it has
-//   none.
 // - A failed flush keeps its memtable and RocksDB tries again by itself.
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
-#include <rocksdb/sst_file_writer.h>
 #include <rocksdb/table.h>
 
 #include <algorithm>
@@ -36,6 +27,8 @@
 #include "absl/strings/str_cat.h"
 #include "kv/engine.h"
 #include "kv/range_set.h"
+#include "kv/rocks_ingestion.h"
+#include "kv/rocks_support.h"
 
 namespace kv739::kv {
 namespace {
@@ -49,27 +42,6 @@ constexpr size_t kBatchReserveBytes = 64 << 10;
 constexpr size_t kBytesPerSync = 1 << 20;
 constexpr size_t kInfoLogBytes = 16 << 20;
 constexpr size_t kInfoLogFiles = 4;
-constexpr uint64_t kIngestedFileBytes = 64 << 20;  // about; compressed
-constexpr char kIngestionPrefix[] = "ingestion-";
-constexpr char kIngestionEnding[] = ".sst";
-
-rocksdb::Slice ToSlice(absl::string_view bytes) {
-  return rocksdb::Slice(bytes.data(), bytes.size());
-}
-absl::string_view ToView(const rocksdb::Slice& slice) {
-  return absl::string_view(slice.data(), slice.size());
-}
-
-absl::Status ToStatus(const rocksdb::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  const std::string what = status.ToString();
-  if (status.IsCorruption()) return absl::DataLossError(what);
-  if (status.IsIncomplete() || status.IsNoSpace()) {
-    return absl::ResourceExhaustedError(what);
-  }
-  if (status.IsInvalidArgument()) return absl::InvalidArgumentError(what);
-  return absl::InternalError(what);
-}
 
 class RocksBatch : public Batch {
  public:
@@ -208,108 +180,6 @@ class ErrorKeeper : public rocksdb::EventListener {
   absl::Status error_;  // under mutex_
 };
 
-// Sorted files, each of which covers a part of the range without a gap and
-// begins with a tombstone over all of that part.
-class RocksIngestion : public Ingestion {
- public:
-  RocksIngestion(rocksdb::DB* db, RangeSet::Claim claim, std::string path)
-      : db_(db), claim_(std::move(claim)), path_(std::move(path)) {}
-  ~RocksIngestion() override;
-  RocksIngestion(const RocksIngestion&) = delete;
-  RocksIngestion& operator=(const RocksIngestion&) = delete;
-
-  absl::Status Put(absl::string_view key, absl::string_view value) override;
-  absl::Status Commit() override;
-
- private:
-  absl::Status OpenFile(absl::string_view begin);
-  absl::Status CloseFile(absl::string_view end);
-
-  rocksdb::DB* const db_;
-  const RangeSet::Claim claim_;
-  const std::string path_;  // of the files, without number and ending
-  std::vector<std::string> files_;
-  std::unique_ptr<rocksdb::SstFileWriter> writer_;  // of the last one
-  std::string file_begin_;
-  std::string last_;
-  absl::Status error_;     // of a file that could not be written
-  bool complete_ = false;  // no more Put
-};
-
-RocksIngestion::~RocksIngestion() {
-  writer_.reset();
-  std::error_code ignored;  // a later RemoveIngestionFiles() does it
-  for (const std::string& file : files_) fs::remove(file, ignored);
-}
-
-absl::Status RocksIngestion::OpenFile(absl::string_view begin) {
-  rocksdb::Options options = db_->GetOptions();
-  // It is compacted soon; until then speed counts.
-  options.compression = options.bottommost_compression =
-      rocksdb::kLZ4Compression;
-  writer_ = std::make_unique<rocksdb::SstFileWriter>(
-      rocksdb::EnvOptions(options), options);
-  file_begin_ = std::string(begin);
-  files_.push_back(absl::StrCat(path_, files_.size(), kIngestionEnding));
-  // What has this name may be a second link to a file of the store, left by a
-  // crash: to write over it would destroy that file.
-  std::error_code error;
-  fs::remove(files_.back(), error);
-  if (error) {
-    return absl::InternalError(
-        absl::StrCat(files_.back(), ": ", error.message()));
-  }
-  return ToStatus(writer_->Open(files_.back()));
-}
-
-absl::Status RocksIngestion::CloseFile(absl::string_view end) {
-  absl::Status status =
-      ToStatus(writer_->DeleteRange(ToSlice(file_begin_), ToSlice(end)));
-  if (status.ok()) status = ToStatus(writer_->Finish());
-  writer_.reset();
-  return status;
-}
-
-absl::Status RocksIngestion::Put(absl::string_view key,
-                                 absl::string_view value) {
-  if (!error_.ok()) return error_;
-  if (complete_) return absl::FailedPreconditionError("Put after Commit");
-  absl::Status status = CheckIngestedKey(claim_, last_, key);
-  if (!status.ok()) return status;
-  if (writer_ != nullptr && writer_->FileSize() >= kIngestedFileBytes) {
-    error_.Update(CloseFile(key));
-  }
-  if (error_.ok() && writer_ == nullptr) {
-    error_.Update(
-        OpenFile(files_.empty() ? absl::string_view(claim_.begin()) : key));
-  }
-  if (error_.ok()) {
-    error_.Update(ToStatus(writer_->Put(ToSlice(key), ToSlice(value))));
-  }
-  last_.assign(key.data(), key.size());
-  return error_;
-}
-
-absl::Status RocksIngestion::Commit() {
-  if (!complete_) {
-    if (error_.ok() && writer_ == nullptr) error_ = OpenFile(claim_.begin());
-    if (error_.ok()) error_ = CloseFile(claim_.end());
-    complete_ = true;
-  }
-  if (!error_.ok()) return error_;
-  // Or the ingestion would do it with the writers of all groups waiting.
-  absl::Status status = ToStatus(db_->Flush(rocksdb::FlushOptions()));
-  if (!status.ok()) return status;
-  rocksdb::IngestExternalFileOptions options;
-  options.move_files = true;  // links; the destructor removes the old names
-  options.failed_move_fall_back_to_copy = true;
-  options.snapshot_consistency = true;
-  options.allow_global_seqno = true;
-  options.allow_blocking_flush = true;  // right even when the flush was not
-  options.write_global_seqno = false;   // the manifest knows it
-  return ToStatus(db_->IngestExternalFile(files_, options));
-}
-
 class RocksEngine : public Engine {
  public:
   RocksEngine(std::unique_ptr<rocksdb::DB> db,
@@ -376,9 +246,7 @@ class RocksEngine : public Engine {
         cleaned_.insert(dir);
       }
     }
-    const std::string path =
-        absl::StrCat(dir, "/", kIngestionPrefix, ++ingestions_, "-");
-    return std::make_unique<RocksIngestion>(db_.get(), *std::move(claim), path);
+    return NewRocksIngestion(db_.get(), *std::move(claim), dir, ++ingestions_);
   }
 
   absl::Status background_error() const override { return errors_->error(); }
@@ -492,25 +360,6 @@ absl::Status OpenError(const std::string& dir, const rocksdb::Status& status) {
 }
 
 }  // namespace
-
-absl::Status RemoveIngestionFiles(const std::string& dir) {
-  std::error_code error;
-  std::vector<fs::path> old;
-  for (fs::directory_iterator it(dir, error), end; !error && it != end;
-       it.increment(error)) {
-    const std::string name = it->path().filename();
-    if (absl::StartsWith(name, kIngestionPrefix) &&
-        absl::EndsWith(name, kIngestionEnding)) {
-      old.push_back(it->path());
-    }
-  }
-  if (error == std::errc::no_such_file_or_directory) return absl::OkStatus();
-  for (const fs::path& file : old) {
-    if (!error) fs::remove(file, error);
-  }
-  return error ? absl::InternalError(absl::StrCat(dir, ": ", error.message()))
-               : absl::OkStatus();
-}
 
 absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
     const std::string& dir, const EngineOptions& options) {

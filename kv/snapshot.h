@@ -32,6 +32,11 @@
 
 namespace kv739::kv {
 
+// Up to where a crash now would leave the group, as StateMachine::durable()
+// without a state machine. NOT_FOUND when it would leave nothing. Any thread.
+absl::StatusOr<raft::LogPosition> DurablePosition(const Engine& engine,
+                                                  raft::GroupId group);
+
 struct SnapshotDescription {
   raft::LogPosition applied;
   raft::Configuration configuration;
@@ -49,8 +54,14 @@ class SnapshotReader {
   static absl::StatusOr<std::unique_ptr<SnapshotReader>> Open(
       Engine* engine, raft::GroupId group);
 
+  // Another one of the same view, at its beginning. Any thread, and beside
+  // anything that this one does.
+  std::unique_ptr<SnapshotReader> Fork() const;
+
   const SnapshotDescription& meta() const { return meta_; }
   uint64_t snapshot_id() const { return id_; }
+  // What the chunks so far have held.
+  const SnapshotTotals& made() const { return totals_; }
 
   // True and *chunk set; false after the last one. After an error the same
   // chunk may be asked for again.
@@ -81,12 +92,13 @@ class SnapshotReader {
     SnapshotTotals totals;
   };
 
-  SnapshotReader(std::unique_ptr<View> view, raft::GroupId group);
+  SnapshotReader(std::shared_ptr<const View> view, raft::GroupId group);
   absl::Status Describe(raft::GroupId group);
   absl::Status SeekByReading(absl::string_view last_key,
                              SnapshotTotals* totals) const;
 
-  const std::unique_ptr<View> view_;
+  const raft::GroupId group_;
+  const std::shared_ptr<const View> view_;
   const std::string begin_;
   const std::string end_;
   SnapshotDescription meta_;

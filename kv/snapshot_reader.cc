@@ -16,8 +16,27 @@ uint64_t KeyHash(absl::string_view key) {
 
 }  // namespace
 
-SnapshotReader::SnapshotReader(std::unique_ptr<View> view, raft::GroupId group)
-    : view_(std::move(view)),
+absl::StatusOr<raft::LogPosition> DurablePosition(const Engine& engine,
+                                                  raft::GroupId group) {
+  std::string record;
+  absl::StatusOr<bool> found = engine.GetDurable(MetaKey(group), &record);
+  if (!found.ok()) return found.status();
+  if (!*found) {
+    return absl::NotFoundError(
+        absl::StrCat("group ", group.value(), " is not durable in this store"));
+  }
+  Meta meta;
+  if (!DecodeMeta(record, &meta)) {
+    return absl::DataLossError(
+        absl::StrCat("group ", group.value(), ": malformed meta record"));
+  }
+  return meta.applied;
+}
+
+SnapshotReader::SnapshotReader(std::shared_ptr<const View> view,
+                               raft::GroupId group)
+    : group_(group),
+      view_(std::move(view)),
       begin_(GroupBegin(group)),
       end_(GroupBegin(group + 1)) {}
 
@@ -27,6 +46,13 @@ absl::StatusOr<std::unique_ptr<SnapshotReader>> SnapshotReader::Open(
       new SnapshotReader(engine->NewView(), group));
   absl::Status status = reader->Describe(group);
   if (!status.ok()) return status;
+  return reader;
+}
+
+std::unique_ptr<SnapshotReader> SnapshotReader::Fork() const {
+  std::unique_ptr<SnapshotReader> reader(new SnapshotReader(view_, group_));
+  reader->meta_ = meta_;
+  reader->id_ = id_;
   return reader;
 }
 

@@ -47,6 +47,53 @@ absl::StatusOr<Meta> ReadMeta(GroupId group, absl::StatusOr<bool> found,
   return meta;
 }
 
+// Everything of the group as it stands in the engine, which is the same bytes
+// on all replicas; the group's number, the same in every key, is left out.
+class ViewHash : public StateMachine::HashJob {
+ public:
+  ViewHash(GroupId group, std::unique_ptr<View> view)
+      : group_(group), view_(std::move(view)) {}
+
+  absl::StatusOr<StateMachine::StateHash> Run() override;
+
+ private:
+  const GroupId group_;
+  const std::unique_ptr<View> view_;
+};
+
+absl::StatusOr<StateMachine::StateHash> ViewHash::Run() {
+  std::string record;
+  absl::StatusOr<bool> found = view_->Get(MetaKey(group_), &record);
+  absl::StatusOr<Meta> meta = ReadMeta(group_, found, record);
+  if (!meta.ok()) return meta.status();
+
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(
+      XXH3_createState(), XXH3_freeState);
+  KV739_KV_CHECK(state != nullptr, "out of memory");
+  XXH3_64bits_reset(state.get());
+  StateMachine::StateHash result;
+  result.index = meta->applied.index;
+  const std::string prefix = GroupBegin(group_);
+  std::string sizes;
+  absl::Status status =
+      view_->Scan(prefix, GroupBegin(group_ + 1),
+                  [&](absl::string_view key, absl::string_view value) {
+                    key.remove_prefix(prefix.size());
+                    sizes.clear();
+                    AppendFixed64(&sizes, key.size());
+                    AppendFixed64(&sizes, value.size());
+                    XXH3_64bits_update(state.get(), sizes.data(), sizes.size());
+                    XXH3_64bits_update(state.get(), key.data(), key.size());
+                    XXH3_64bits_update(state.get(), value.data(), value.size());
+                    if (key[0] == static_cast<char>(Space::kData))
+                      ++result.keys;
+                    return true;
+                  });
+  if (!status.ok()) return status;
+  result.hash = XXH3_64bits_digest(state.get());
+  return result;
+}
+
 class StateMachineImpl : public StateMachine {
  public:
   StateMachineImpl(Engine* engine, GroupId group)
@@ -141,7 +188,10 @@ class StateMachineImpl : public StateMachine {
     return meta->applied;
   }
 
-  absl::StatusOr<StateHash> Hash() const override;
+  absl::StatusOr<StateHash> Hash() const override { return BeginHash()->Run(); }
+  std::unique_ptr<HashJob> BeginHash() const override {
+    return std::make_unique<ViewHash>(group_, engine_->NewView());
+  }
 
  private:
   absl::Status ApplyAll(absl::Span<const raft::Entry> entries,
@@ -335,41 +385,6 @@ class StateMachineImpl : public StateMachine {
   bool new_configuration_ = false;
   std::shared_ptr<const ClusterMap> changed_directory_;
 };
-
-// Everything of the group as it stands in the engine, which is the same bytes
-// on all replicas; the group's number, the same in every key, is left out.
-absl::StatusOr<StateMachine::StateHash> StateMachineImpl::Hash() const {
-  const std::unique_ptr<View> view = engine_->NewView();
-  std::string record;
-  absl::StatusOr<bool> found = view->Get(meta_key_, &record);
-  absl::StatusOr<Meta> meta = ReadMeta(group_, found, record);
-  if (!meta.ok()) return meta.status();
-
-  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(
-      XXH3_createState(), XXH3_freeState);
-  KV739_KV_CHECK(state != nullptr, "out of memory");
-  XXH3_64bits_reset(state.get());
-  StateHash result;
-  result.index = meta->applied.index;
-  const std::string prefix = GroupBegin(group_);
-  std::string sizes;
-  absl::Status status =
-      view->Scan(prefix, GroupBegin(group_ + 1),
-                 [&](absl::string_view key, absl::string_view value) {
-                   key.remove_prefix(prefix.size());
-                   sizes.clear();
-                   AppendFixed64(&sizes, key.size());
-                   AppendFixed64(&sizes, value.size());
-                   XXH3_64bits_update(state.get(), sizes.data(), sizes.size());
-                   XXH3_64bits_update(state.get(), key.data(), key.size());
-                   XXH3_64bits_update(state.get(), value.data(), value.size());
-                   if (key[0] == static_cast<char>(Space::kData)) ++result.keys;
-                   return true;
-                 });
-  if (!status.ok()) return status;
-  result.hash = XXH3_64bits_digest(state.get());
-  return result;
-}
 
 }  // namespace
 

@@ -110,6 +110,15 @@ class StateMachine {
     uint64_t keys = 0;
   };
   virtual absl::StatusOr<StateHash> Hash() const = 0;
+  // The same of the state as it is now, in two steps: this one is quick, by the
+  // thread that applies; Run() reads everything, on any thread, and only needs
+  // the engine to live. A view is held until the job is gone.
+  class HashJob {
+   public:
+    virtual ~HashJob() = default;
+    virtual absl::StatusOr<StateHash> Run() = 0;
+  };
+  virtual std::unique_ptr<HashJob> BeginHash() const = 0;
 };
 
 }  // namespace kv739::kv

@@ -101,6 +101,7 @@ NodeId Core::leader() const { return impl_->leader(); }
 Index Core::applied() const { return impl_->log().applied(); }
 Index Core::commit() const { return impl_->log().committed(); }
 Index Core::last_index() const { return impl_->log().last(); }
+LogPosition Core::log_start() const { return impl_->log().snapshot(); }
 uint64_t Core::dropped() const { return impl_->dropped(); }
 CoreStatus Core::Status() const { return impl_->Status(); }
 

@@ -177,6 +177,7 @@ class Core {
   Index applied() const;
   Index commit() const;
   Index last_index() const;
+  LogPosition log_start() const;  // the log begins behind it
   uint64_t dropped() const;  // messages that made no sense
   CoreStatus Status() const;
 

@@ -28,6 +28,17 @@ v1::Role ToRole(raft::Role role) {
 static_assert(v1::LEAVING == static_cast<int>(kv::NodeState::kLeaving));
 static_assert(v1::LEFT == static_cast<int>(kv::NodeState::kLeft));
 
+void EncodeTransfer(const SnapshotTransferStats& stats,
+                    v1::SnapshotTransfer* out) {
+  out->set_peer(stats.peer.value());
+  out->set_index(stats.index.value());
+  out->set_bytes(stats.bytes);
+  out->set_keys(stats.keys);
+  out->set_total_bytes(stats.total_bytes);
+  out->set_total_keys(stats.total_keys);
+  out->set_seconds(static_cast<double>(stats.nanos) * 1e-9);
+}
+
 }  // namespace
 
 void EncodeMap(const kv::ClusterMap& map, v1::GetMapResponse* out) {
@@ -82,6 +93,7 @@ void EncodeReplica(const ReplicaStats& stats, v1::ReplicaStatus* out) {
     p->set_match(peer.match.value());
     p->set_active(peer.recently_active);
     p->set_learner(peer.learner);
+    p->set_needs_snapshot(peer.needs_snapshot);
   }
   if (stats.keeper.state != KeeperState::kSettled) {
     out->set_membership(stats.keeper.Describe());
@@ -94,6 +106,14 @@ void EncodeReplica(const ReplicaStats& stats, v1::ReplicaStatus* out) {
   }
   out->set_changing(stats.core.changing);
   out->set_sessions(stats.sessions);
+  out->set_snapshot_index(stats.snapshot_index.value());
+  out->set_fault(stats.fault);
+  if (stats.receiving) {
+    EncodeTransfer(*stats.receiving, out->mutable_receiving());
+  }
+  for (const SnapshotTransferStats& transfer : stats.sending) {
+    EncodeTransfer(transfer, out->add_sending());
+  }
 }
 
 using Service = v1::Cluster::AsyncService;

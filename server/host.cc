@@ -7,10 +7,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "kv/directory.h"
+#include "server/gate.h"
 #include "server/logging.h"
 #include "server/loop.h"
 #include "server/map_spreader.h"
 #include "server/node_conditions.h"
+#include "server/snapshot_flusher.h"
+#include "server/snapshot_replica.h"
+#include "server/snapshot_store.h"
 
 namespace kv739::server {
 namespace {
@@ -40,12 +44,26 @@ class Host::Impl {
         directory_(options.self, parts.maps, parts.transport, parts.clock,
                    [this](std::vector<Operation> operations) {
                      Submit(std::move(operations));
-                   }) {
+                   }),
+        flusher_(parts.engine, parts.background, gate_),
+        store_(parts.engine, parts.clock) {
+    SnapshotContext snapshots;
+    snapshots.engine = parts_.engine;
+    snapshots.log = parts_.log;
+    snapshots.background = parts_.background;
+    snapshots.flusher = &flusher_;
+    snapshots.store = &store_;
+    snapshots.fetcher = parts_.fetcher;
+    snapshots.install_dir = parts_.install_dir;
+    snapshots.gate = gate_;
     for (int i = 0; i < options_.loops; ++i) {
-      loops_.push_back(std::make_unique<Loop>(
-          options_, parts_, &conditions_, &directory_, parts_.random->Next()));
+      loops_.push_back(
+          std::make_unique<Loop>(options_, parts_, &conditions_, &directory_,
+                                 parts_.random->Next(), snapshots));
     }
   }
+  // No other thread comes back to the loops from then on.
+  ~Impl() { gate_->Close(); }
 
   absl::Status Add(HostedReplica replica) {
     return LoopOf(replica.group).AddReplica(std::move(replica));
@@ -55,6 +73,8 @@ class Host::Impl {
   void OnPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages);
   void OnNodeMessage(raft::NodeId from, NodeMessage message);
   void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch);
+  void OnAuditMessage(raft::NodeId from, const std::string& payload);
+  void Check(raft::GroupId group, Replica::AuditDone done);
   void ProposeDirectoryChange(const kv::DirectoryChange& change,
                               DirectoryDone done) {
     directory_.Propose(change, std::move(done));
@@ -73,6 +93,13 @@ class Host::Impl {
   void CollectStats(absl::AnyInvocable<void(HostStats)> done);
   void TransferLeadership(raft::GroupId group, raft::NodeId target,
                           Replica::TransferDone done);
+  SnapshotProvider* snapshots() { return &store_; }
+  void RebuildReplica(raft::GroupId group, std::string why) {
+    LoopOf(group).PostTo(group,
+                         [why = std::move(why)](Replica& replica, Turn& turn) {
+                           replica.snapshots().Rebuild(why, turn);
+                         });
+  }
   void BeginStop(absl::AnyInvocable<void(int)> done);
   void Stop();
   std::shared_ptr<const kv::ClusterMap> map() const {
@@ -104,6 +131,9 @@ class Host::Impl {
   std::atomic<bool> disk_asked_{false};
   MapSpreader spreader_;
   DirectoryClient directory_;
+  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+  Flusher flusher_;
+  SnapshotStore store_;
   std::vector<std::unique_ptr<Loop>> loops_;
 };
 
@@ -200,8 +230,23 @@ void Host::Impl::OnNodeMessage(raft::NodeId from, NodeMessage message) {
       conditions_.PeerIsLow(from);
       return;
     case NodeMessage::Kind::kAudit:
+      OnAuditMessage(from, message.payload);
       return;
   }
+}
+
+void Host::Impl::OnAuditMessage(raft::NodeId from, const std::string& payload) {
+  auto message = DecodeAuditMessage(payload);
+  if (!message.ok()) return;
+  const raft::GroupId group =
+      std::visit([](const auto& m) { return m.group; }, *message);
+  LoopOf(group).Post(
+      [this, from, group, message = *std::move(message)](Turn& turn) {
+        Replica* replica = LoopOf(group).Find(group);
+        if (replica == nullptr) return;
+        replica->OnAuditMessage(from, message, turn);
+        if (replica->Touch()) turn.touched.push_back(replica);
+      });
 }
 
 void Host::Impl::WatchDisk() {
@@ -254,6 +299,7 @@ void Host::Impl::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
     const std::lock_guard lock(gather->mutex);
     gather->missing = loops_.size();
     gather->value.map_epoch = parts_.maps->Get()->epoch;
+    gather->value.store_flushes = flusher_.flushes();
   }
   for (auto& loop : loops_) {
     loop->Post([gather, loop = loop.get()](Turn&) {
@@ -286,6 +332,19 @@ void Host::Impl::TransferLeadership(raft::GroupId group, raft::NodeId target,
         replica->Transfer(target, std::move(done));
         if (replica->Touch()) turn.touched.push_back(replica);
       });
+}
+
+void Host::Impl::Check(raft::GroupId group, Replica::AuditDone done) {
+  LoopOf(group).Post([this, group, done = std::move(done)](Turn& turn) mutable {
+    Replica* replica = LoopOf(group).Find(group);
+    if (replica == nullptr) {
+      done(absl::NotFoundError(
+          absl::StrCat("group ", group.value(), " is not on this server")));
+      return;
+    }
+    replica->Check(std::move(done));
+    if (replica->Touch()) turn.touched.push_back(replica);
+  });
 }
 
 void Host::Impl::BeginStop(absl::AnyInvocable<void(int)> done) {
@@ -336,9 +395,13 @@ void Host::Impl::Stop() {
   for (auto& loop : loops_) {
     loop->Post([loop = loop.get()](Turn& turn) {
       loop->BeginStop();
-      for (const auto& replica : loop->replicas()) replica->AbandonAll(turn);
+      for (const auto& replica : loop->replicas()) {
+        replica->AbandonAll(turn);
+        replica->snapshots().Stop();
+      }
     });
   }
+  gate_->Close();
 }
 
 Host::Host(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -347,6 +410,10 @@ Host::~Host() = default;
 absl::StatusOr<std::unique_ptr<Host>> Host::Create(
     const HostOptions& options, const HostParts& parts,
     std::vector<HostedReplica> replicas) {
+  if (!parts.install_dir.empty()) {
+    absl::Status status = kv::RemoveIngestionFiles(parts.install_dir);
+    if (!status.ok()) return status;
+  }
   auto impl = std::make_unique<Impl>(options, parts);
   for (HostedReplica& replica : replicas) {
     absl::Status status = impl->Add(std::move(replica));
@@ -382,10 +449,18 @@ void Host::TransferLeadership(
     absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) {
   impl_->TransferLeadership(group, target, std::move(done));
 }
+void Host::Check(raft::GroupId group,
+                 absl::AnyInvocable<void(absl::StatusOr<AuditResult>)> done) {
+  impl_->Check(group, std::move(done));
+}
 void Host::BeginStop(absl::AnyInvocable<void(int still_led)> done) {
   impl_->BeginStop(std::move(done));
 }
 void Host::Stop() { impl_->Stop(); }
+SnapshotProvider* Host::snapshots() { return impl_->snapshots(); }
+void Host::RebuildReplica(raft::GroupId group, std::string why) {
+  impl_->RebuildReplica(group, std::move(why));
+}
 std::shared_ptr<const kv::ClusterMap> Host::map() const { return impl_->map(); }
 bool Host::AllGroupsHaveLeader() { return impl_->AllGroupsHaveLeader(); }
 

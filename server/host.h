@@ -25,6 +25,7 @@
 #include "kv/engine.h"
 #include "kv/state_machine.h"
 #include "raft/options.h"
+#include "server/audit.h"
 #include "server/background.h"
 #include "server/clock.h"
 #include "server/directory_client.h"
@@ -33,6 +34,8 @@
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
+#include "server/snapshot_compaction.h"
+#include "server/snapshot_exchange.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal_thread.h"
@@ -52,8 +55,10 @@ struct HostOptions {
   // Keys of letters, digits and - _ . / only.
   bool portable_keys = false;
   KeeperOptions keeper;
+  AuditOptions audit;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
+  SnapshotOptions snapshot;
 };
 
 // What Host needs of the node around it; all must outlive it.
@@ -68,6 +73,9 @@ struct HostParts {
   // On the file system of the store, for files under way.
   std::string install_dir;
   raft::Random* random = nullptr;
+  // Brings snapshots of other nodes; null: none are received. All streams have
+  // ended before the host does, at latest after Stop().
+  SnapshotFetcher* fetcher = nullptr;
   // Called when a replica cannot go on (its store failed): the node must
   // stop. Any thread.
   std::function<void(const absl::Status&)> on_failure;
@@ -108,6 +116,13 @@ class Host : public RequestHandler {
       raft::GroupId group, raft::NodeId target,
       absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)> done) override;
 
+  // Compares the replicas of a group that this node leads, in an audit that
+  // begins now. `done` gets what was found once all have reported or the time
+  // is up; FAILED_PRECONDITION when not leader, NOT_FOUND for a group that is
+  // not here, UNAVAILABLE when leadership changes meanwhile. It must not block.
+  void Check(raft::GroupId group,
+             absl::AnyInvocable<void(absl::StatusOr<AuditResult>)> done);
+
   // From now on new requests are refused as kUnavailable; leaderships are
   // handed over; `done` is called with the number of groups still led once
   // none is left or all transfers have ended.
@@ -119,6 +134,12 @@ class Host : public RequestHandler {
   // Changes the directory, if this node leads it; see DirectoryAnswer.
   void ProposeDirectoryChange(const kv::DirectoryChange& change,
                               DirectoryDone done);
+
+  // What peers fetch snapshots from; ends with the host.
+  SnapshotProvider* snapshots();
+  // Takes a replica whose state is in doubt out of service and has it rebuilt
+  // from its leader's newest snapshot. Any thread.
+  void RebuildReplica(raft::GroupId group, std::string why);
 
   std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.

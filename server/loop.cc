@@ -52,12 +52,21 @@ void Touch(Replica* replica, Turn& turn) {
 
 Loop::Loop(const HostOptions& options, const HostParts& parts,
            const NodeConditions* conditions, DirectoryClient* directory,
-           uint64_t seed)
+           uint64_t seed, SnapshotContext snapshots)
     : options_(options),
       parts_(parts),
       conditions_(conditions),
       directory_(directory),
-      random_(std::make_unique<SeededRandom>(seed)) {}
+      random_(std::make_unique<SeededRandom>(seed)),
+      snapshots_(std::move(snapshots)) {
+  snapshots_.options = &options_.snapshot;
+  snapshots_.post = [this, gate = snapshots_.gate](raft::GroupId group,
+                                                   ReplicaCall call) {
+    if (!gate->Enter()) return;
+    PostTo(group, std::move(call));
+    gate->Leave();
+  };
+}
 
 Loop::~Loop() = default;
 
@@ -79,6 +88,17 @@ Replica* Loop::Find(raft::GroupId group) {
 // ---- the inbox ----
 
 void Loop::Post(InboxEvent event) { PostFrom(std::move(event), false); }
+
+void Loop::PostTo(raft::GroupId group, ReplicaCall call) {
+  PostFrom(
+      [this, group, call = std::move(call)](Turn& turn) mutable {
+        Replica* replica = Find(group);
+        if (replica == nullptr) return;
+        std::move(call)(*replica, turn);
+        Touch(replica, turn);
+      },
+      true);
+}
 
 void Loop::PostFrom(InboxEvent event, bool on_log_thread) {
   const uint64_t weight = Weight(event);
@@ -138,6 +158,7 @@ void Loop::Run(bool on_log_thread) {
     SendMessages(turn);
     SubmitLog(turn);
     StartFetches(turn);
+    StartHashes(turn);
     GiveUp();
     CarryOut(turn);
     // The log thread leaves what came meanwhile to the turn after its next
@@ -175,6 +196,7 @@ void Loop::HandleTick(Turn& turn) {
   ++ticks_;
   for (const auto& replica : replicas_) {
     replica->Tick();
+    replica->KeepAudits(turn);
     Touch(replica.get(), turn);
   }
   if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep();
@@ -269,12 +291,15 @@ void Loop::SendMessages(Turn& turn) {
     stats_.peer_messages_sent += messages.size();
     parts_.transport->Send(to, std::move(messages));
   }
+  for (auto& [to, message] : turn.node_messages) {
+    parts_.transport->SendToNode(to, std::move(message));
+  }
 }
 
 // ---- the log ----
 
 void Loop::SubmitLog(Turn& turn) {
-  if (turn.durable.empty()) return;
+  if (turn.durable.empty() && turn.writes.empty()) return;
   {
     const std::lock_guard lock(log_mutex_);
     if (log_busy_) {
@@ -303,13 +328,14 @@ void Loop::OnLogDone(std::vector<DurableGroup> durable) {
   // What was gathered meanwhile goes to the disk first.
   std::vector<wal::GroupWrite> writes;
   std::vector<DurableGroup> next;
+  bool more = false;
   {
     const std::lock_guard lock(log_mutex_);
     writes.swap(next_writes_);
     next.swap(next_durable_);
-    log_busy_ = !next.empty();
+    log_busy_ = more = !next.empty() || !writes.empty();
   }
-  if (!next.empty()) StartLogWrite(std::move(writes), std::move(next));
+  if (more) StartLogWrite(std::move(writes), std::move(next));
 
   // Acknowledgements leave from here, without waiting for the loop.
   absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;
@@ -343,6 +369,20 @@ void Loop::StartFetches(Turn& turn) {
           if (entries.ok()) event.entries = *std::move(entries);
           Post(std::move(event));
         });
+  }
+}
+
+void Loop::StartHashes(Turn& turn) {
+  for (HashRequest& request : turn.hashes) {
+    parts_.background->Run([post = snapshots_.post, group = request.group,
+                            work = std::move(request.work)]() mutable {
+      auto hash = work.job->Run();
+      work.job.reset();  // its view holds on to old data
+      post(group, [at = work.at, hash = std::move(hash)](Replica& replica,
+                                                         Turn& next) {
+        replica.Hashed(at, hash, next);
+      });
+    });
   }
 }
 

@@ -47,7 +47,8 @@ class Loop {
  public:
   Loop(const HostOptions& options, const HostParts& parts,
        const NodeConditions* conditions, DirectoryClient* directory,
-       uint64_t seed);
+       uint64_t seed,
+       SnapshotContext snapshots);  // its options and `post` are filled in
   ~Loop();
 
   // Before the first Post.
@@ -56,6 +57,9 @@ class Loop {
   // Any thread. Takes the event unless the inbox is full: operations are then
   // answered kOverloaded and messages dropped; other events always fit.
   void Post(InboxEvent event);
+  // For threads that have other things to do than to run a loop under load:
+  // one turn, as the log thread does it.
+  void PostTo(raft::GroupId group, ReplicaCall call);
 
   // With the loop owned (from a CallEvent): removes the replicas of groups that
   // the newest map does not give to this node.
@@ -106,6 +110,7 @@ class Loop {
   void SendMessages(Turn& turn);
   void SubmitLog(Turn& turn);
   void StartFetches(Turn& turn);
+  void StartHashes(Turn& turn);
   void StartLogWrite(std::vector<wal::GroupWrite> writes,
                      std::vector<DurableGroup> durable);
   void OnLogDone(std::vector<DurableGroup> durable);
@@ -118,6 +123,7 @@ class Loop {
   const NodeConditions* const conditions_;
   DirectoryClient* const directory_;
   std::unique_ptr<raft::Random> random_;
+  SnapshotContext snapshots_;
 
   // std::mutex throughout: Debian's abseil is not built for the thread
   // sanitizer, which would not see its locks.

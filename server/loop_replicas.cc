@@ -17,7 +17,7 @@ namespace kv739::server {
 
 absl::Status Loop::Insert(HostedReplica hosted) {
   auto replica = Replica::Create(options_, std::move(hosted), parts_.maps,
-                                 random_.get(), parts_.clock);
+                                 random_.get(), parts_.clock, &snapshots_);
   if (!replica.ok()) return replica.status();
   by_group_[(*replica)->group()] = replica->get();
   replicas_.push_back(*std::move(replica));

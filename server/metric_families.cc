@@ -128,6 +128,7 @@ class Builder {
   }
 
   void Replicas(const std::vector<ReplicaStats>& replicas);
+  void Snapshots(const std::vector<ReplicaStats>& replicas);
   void Requests(const HostStats& host);
   void Host(const HostStats& host);
   void Wal(const wal::WalStats& wal);
@@ -178,11 +179,7 @@ void Builder::Replicas(const std::vector<ReplicaStats>& replicas) {
   PerGroup(replicas, kGauge, "kv739_last_log_index",
            "Index of the last entry in the log.",
            [](const R& r) { return r.core.last_index.value(); });
-  PerGroup(replicas, kGauge, "kv739_snapshot_index",
-           "Index up to which the log has been dropped.", [](const R& r) {
-             const uint64_t first = r.core.first_index.value();
-             return first == 0 ? 0 : first - 1;
-           });
+  Snapshots(replicas);
   PerGroup(replicas, kGauge, "kv739_leader_known",
            "1 when this replica knows a leader of its term.",
            [](const R& r) { return r.core.soft.leader ? 1 : 0; });
@@ -200,6 +197,77 @@ void Builder::Replicas(const std::vector<ReplicaStats>& replicas) {
   PerGroup(replicas, kCounter, "kv739_elections_won_total",
            "Elections that this replica has won.",
            [](const R& r) { return r.elections_won; });
+  PerGroup(replicas, kCounter, "kv739_audits_total",
+           "Audits that this replica has led to an end.",
+           [](const R& r) { return r.audits; });
+  PerGroup(replicas, kCounter, "kv739_audit_mismatches_total",
+           "Replicas that audits led by this one have found to differ from the "
+           "others or to be unreadable.",
+           [](const R& r) { return r.audit_mismatches; });
+  PerGroup(
+      replicas, kGauge, "kv739_replica_fault",
+      "1 when the state of this replica is in doubt and it does not serve.",
+      [](const R& r) { return r.fault.empty() ? 0 : 1; });
+}
+
+void Builder::Snapshots(const std::vector<ReplicaStats>& replicas) {
+  using R = ReplicaStats;
+  constexpr auto kGauge = MetricType::Gauge;
+  constexpr auto kCounter = MetricType::Counter;
+  PerGroup(replicas, kGauge, "kv739_snapshot_index",
+           "Index up to which the state is durable without the log.",
+           [](const R& r) { return r.snapshot_index.value(); });
+  PerGroup(replicas, kGauge, "kv739_log_start_index",
+           "Index up to which the log has been dropped.", [](const R& r) {
+             const uint64_t first = r.core.first_index.value();
+             return first == 0 ? 0 : first - 1;
+           });
+  PerGroup(replicas, kCounter, "kv739_log_compactions_total",
+           "Times that the log was cut.",
+           [](const R& r) { return r.compactions; });
+  PerGroup(replicas, kGauge, "kv739_replica_fault",
+           "1 while this replica does not serve, because its state is in doubt "
+           "and is rebuilt.",
+           [](const R& r) { return r.fault.empty() ? 0 : 1; });
+  PerGroup(replicas, kCounter, "kv739_snapshots_sent_total",
+           "Snapshots that were sent to the end.",
+           [](const R& r) { return r.sent.done; });
+  PerGroup(replicas, kCounter, "kv739_snapshots_received_total",
+           "Snapshots that were received and put in place.",
+           [](const R& r) { return r.received.done; });
+  // Both directions of one count, in one family.
+  const auto both = [&](MetricType type, const char* name, const char* help,
+                        auto sent, auto received) {
+    Family family(&out_, type, name, help);
+    for (const R& replica : replicas) {
+      Labels labels = GroupLabel(replica.group);
+      labels.push_back({"direction", "sent"});
+      family.Add(labels, static_cast<double>(sent(replica)));
+      labels.back().value = "received";
+      family.Add(std::move(labels), static_cast<double>(received(replica)));
+    }
+  };
+  both(
+      kCounter, "kv739_snapshot_bytes_total",
+      "Bytes of snapshots, as they travelled.",
+      [](const R& r) { return r.sent.bytes; },
+      [](const R& r) { return r.received.bytes; });
+  both(
+      kCounter, "kv739_snapshot_failures_total",
+      "Streams of snapshots that broke, and snapshots that could not be put in "
+      "place.",
+      [](const R& r) { return r.sent.failures; },
+      [](const R& r) { return r.received.failures; });
+  both(
+      kCounter, "kv739_snapshot_seconds_total",
+      "Seconds spent sending snapshots, and from a snapshot's first byte until "
+      "it was in place.",
+      [](const R& r) { return static_cast<double>(r.sent.nanos) * 1e-9; },
+      [](const R& r) { return static_cast<double>(r.received.nanos) * 1e-9; });
+  both(
+      kGauge, "kv739_snapshot_transfers", "Snapshots under way.",
+      [](const R& r) { return r.sending.size(); },
+      [](const R& r) { return r.receiving ? 1 : 0; });
 }
 
 void Builder::Requests(const HostStats& host) {
@@ -224,6 +292,9 @@ void Builder::Requests(const HostStats& host) {
 }
 
 void Builder::Host(const HostStats& host) {
+  Counter("kv739_store_flushes_total",
+          "Times the store was flushed so that logs can be cut.",
+          host.store_flushes);
   Gauge("kv739_map_epoch", "Epoch of the cluster map in use.", host.map_epoch);
   Gauge("kv739_stopping", "1 while the server stops in order.",
         host.stopping ? 1 : 0);

@@ -79,9 +79,14 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   };
   options.keeper.replace_after_ticks = ticks(settings.replace_after_s);
   options.keeper.candidate_timeout_ticks = ticks(settings.candidate_timeout_s);
+  options.audit.interval_ticks = ticks(settings.audit_interval_s);
   options.keeper.round_ticks = settings.election_timeout_ticks;
   options.max_pending_proposals =
       static_cast<uint32_t>(settings.max_pending_proposals);
+  options.snapshot.entries = settings.snapshot_entries;
+  options.snapshot.log_bytes = settings.snapshot_log_bytes;
+  options.snapshot.interval_s = settings.snapshot_interval_s;
+  options.snapshot.trailing_entries = settings.snapshot_trailing_entries;
   return options;
 }
 

@@ -1,6 +1,7 @@
 #include "server/replica.h"
 
 #include "absl/strings/str_cat.h"
+#include "server/snapshot_replica.h"
 
 namespace kv739::server {
 namespace {
@@ -98,14 +99,15 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
       maps_(maps),
       clock_(clock),
       machine_(std::move(hosted.machine)),
-      keeper_(options.keeper) {
+      keeper_(options.keeper),
+      audits_(options.audit, hosted.group, 0) {
   versions_.Observe(machine_->last_version());
   if (machine_->directory() != nullptr) TellDirectory();
 }
 
 absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
     const HostOptions& options, HostedReplica hosted, MapHolder* maps,
-    raft::Random* random, Clock* clock) {
+    raft::Random* random, Clock* clock, const SnapshotContext* snapshots) {
   raft::Options raft_options = options.raft;
   raft_options.self = options.self;
   auto core = raft::Core::Create(raft_options, std::move(hosted.state), random);
@@ -113,12 +115,27 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
   std::unique_ptr<Replica> replica(
       new Replica(options, std::move(hosted), maps, clock));
   replica->core_ = *std::move(core);
+  replica->snapshots_ =
+      std::make_unique<ReplicaSnapshots>(snapshots, replica.get());
   return replica;
 }
+
+Replica::~Replica() = default;
 
 // ---- inputs ----
 
 void Replica::Request(Operation operation, Turn& turn) {
+  if (vacant() || !snapshots_->fault().empty()) {
+    const bool away = core_->leader() && !core_->IsLeader();
+    Reply reply =
+        away && operation.kind != OpKind::kGetStale
+            ? NotLeader(operation)
+            : Refusal(operation, ReplyCode::kUnavailable,
+                      vacant() ? "this replica waits for its first snapshot"
+                               : snapshots_->fault());
+    turn.Answer(operation, std::move(reply));
+    return;
+  }
   if (!core_->IsLeader() && operation.kind != OpKind::kGetStale) {
     Reply reply = NotLeader(operation);
     turn.Answer(operation, std::move(reply));
@@ -152,7 +169,19 @@ void Replica::Request(Operation operation, Turn& turn) {
   requested_writes_.push_back(std::move(operation));
 }
 
+void Replica::Persisted(const raft::PersistedPosition& position) {
+  snapshots_->OnPersisted();
+  core_->Persisted(position);
+}
+
 void Replica::Step(raft::NodeId from, raft::Message message) {
+  // Every group's log begins behind kFirstPosition, so nobody who knows the
+  // group has entries from the very beginning; here, where there may be no
+  // state yet, they could be applied to nothing.
+  const auto* append = std::get_if<raft::AppendEntries>(&message);
+  if (append != nullptr && append->previous.index < kv::kFirstPosition.index) {
+    return;
+  }
   core_->Step(raft::Envelope{from, options_.self, std::move(message)});
 }
 
@@ -172,6 +201,13 @@ void Replica::Transfer(raft::NodeId target, TransferDone done) {
   transfer_ticks_ = 0;
 }
 
+void Replica::Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
+  // What was dropped while it was read is not in the core's log any more.
+  const raft::Index start = core_->log_start().index;
+  std::erase_if(entries, [&](const auto& e) { return e.index <= start; });
+  core_->Fetched(peer, std::move(entries));
+}
+
 void Replica::HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits) {
   if (core_->transferring()) return;
   const raft::CoreStatus status = core_->Status();
@@ -185,10 +221,12 @@ void Replica::HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits) {
 
 void Replica::Tick() {
   core_->Tick();
+  snapshots_->Tick();
   if (transfer_done_) ++transfer_ticks_;
 }
 
 void Replica::Retire(Turn& turn) {
+  snapshots_->Stop();
   AbandonAll(turn);
   retired_ = true;
 }
@@ -200,24 +238,28 @@ void Replica::AbandonAll(Turn& turn) {
     turn.Answer(operation, std::move(reply));
   }
   requested_writes_.clear();
-  auto refuse_reads = [&](std::vector<Operation>& reads) {
-    for (Operation& operation : reads) {
-      Reply reply =
-          Refusal(operation, ReplyCode::kUnavailable, "the server is stopping");
-      turn.Answer(operation, std::move(reply));
-    }
-    reads.clear();
-  };
-  refuse_reads(requested_reads_);
-  for (auto& [id, reads] : unconfirmed_) refuse_reads(reads);
-  unconfirmed_.clear();
-  for (auto& [index, reads] : confirmed_) refuse_reads(reads);
-  confirmed_.clear();
+  RefuseReads("the server is stopping", turn);
   FailPending(turn);
+  StopAudits("the server is stopping");
   if (transfer_done_) {
     std::exchange(transfer_done_,
                   nullptr)(absl::UnavailableError("the server is stopping"));
   }
+}
+
+void Replica::RefuseReads(const std::string& why, Turn& turn) {
+  auto refuse = [&](std::vector<Operation>& reads) {
+    for (Operation& operation : reads) {
+      Reply reply = Refusal(operation, ReplyCode::kUnavailable, why);
+      turn.Answer(operation, std::move(reply));
+    }
+    reads.clear();
+  };
+  refuse(requested_reads_);
+  for (auto& [id, reads] : unconfirmed_) refuse(reads);
+  unconfirmed_.clear();
+  for (auto& [index, reads] : confirmed_) refuse(reads);
+  confirmed_.clear();
 }
 
 // ---- a turn ----
@@ -225,6 +267,8 @@ void Replica::AbandonAll(Turn& turn) {
 absl::Status Replica::Finish(Turn& turn) {
   ProposeRequested(turn);
   StartReads(turn);
+  absl::Status advanced = snapshots_->Advance(turn);
+  if (!advanced.ok()) return advanced;
   // Applying can make more ready (a leader's commit follows from what it has
   // applied only rarely), so go on until nothing is left.
   do {
@@ -287,6 +331,14 @@ void Replica::TakeReady(Turn& turn) {
     turn.outbox[envelope.to].push_back(
         GroupMessage{group_, std::move(envelope.message)});
   }
+  snapshots_->OnReady(ready, turn);
+  if (ready.persist.snapshot) {
+    // Before the rest: a write's own compaction would come last.
+    wal::GroupWrite write;
+    write.group = group_;
+    write.compact = ready.persist.snapshot;
+    turn.writes.push_back(std::move(write));
+  }
   if (!ready.persist.empty() || !ready.send_after_persist.empty()) {
     wal::GroupWrite write;
     write.group = group_;
@@ -332,17 +384,24 @@ void Replica::OnSoftState(const raft::SoftState& soft, Turn& turn) {
   }
   // Another leader, or this one again in a later term, decides what becomes
   // of the writes under way; their clients ask again under their sessions.
-  if (led && (!leads || soft.term != soft_.term)) FailPending(turn);
+  if (led && (!leads || soft.term != soft_.term)) {
+    FailPending(turn);
+    StopAudits("leadership changed before the end of the audit");
+  }
   soft_ = soft;
 }
 
 absl::Status Replica::ApplyCommitted(Turn& turn) {
   apply_stalled_ = false;
+  if (snapshots_->applying_stopped()) return absl::OkStatus();
   while (!unapplied_.empty()) {
-    // One batch of what is there; the core bounds it (max_apply_bytes).
+    // One batch of what is there; the core bounds it (max_apply_bytes). It ends
+    // where the state is to be hashed.
+    const AuditBatch batch = NextAuditBatch(unapplied_);
+    const auto end = unapplied_.begin() + static_cast<ptrdiff_t>(batch.count);
     std::vector<raft::Entry> entries(
         std::make_move_iterator(unapplied_.begin()),
-        std::make_move_iterator(unapplied_.end()));
+        std::make_move_iterator(end));
     std::vector<kv::ApplyResult> results;
     absl::Status status = machine_->Apply(entries, &results);
     if (absl::IsResourceExhausted(status)) {
@@ -352,7 +411,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
       return absl::OkStatus();
     }
     if (!status.ok()) return status;
-    unapplied_.clear();
+    unapplied_.erase(unapplied_.begin(), end);
     turn.stats->entries_per_apply.Observe(entries.size());
     turn.now_nanos = clock_->MonotonicNanos();
     for (size_t i = 0; i < entries.size(); ++i) {
@@ -360,6 +419,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     }
     core_->Applied(entries.back().index);
     TellDirectory();
+    if (batch.audit) BeginHash(turn);
   }
   return absl::OkStatus();
 }
@@ -404,7 +464,12 @@ void Replica::ReleaseReads(Turn& turn) {
 }
 
 void Replica::FailPending(Turn& turn) {
-  for (Pending& pending : pending_) {
+  if (!pending_.empty()) FailPendingTo(pending_.back().position.index, turn);
+}
+
+void Replica::FailPendingTo(raft::Index index, Turn& turn) {
+  while (!pending_.empty() && pending_.front().position.index <= index) {
+    Pending& pending = pending_.front();
     Operation operation;
     operation.kind = pending.kind;
     operation.tag = pending.tag;
@@ -413,8 +478,8 @@ void Replica::FailPending(Turn& turn) {
     Reply reply = Refusal(operation, ReplyCode::kUnknown,
                           "leadership changed while the write was under way");
     turn.Answer(operation, std::move(reply));
+    pending_.pop_front();
   }
-  pending_.clear();
 }
 
 void Replica::CheckTransfer() {
@@ -480,6 +545,9 @@ ReplicaStats Replica::Stats() const {
   }
   stats.elections_started = elections_started_;
   stats.elections_won = elections_won_;
+  snapshots_->AddStats(&stats);
+  stats.audits = audit_count_;
+  stats.audit_mismatches = audit_mismatches_;
   if (core_->IsLeader()) stats.keeper = keeper_.status();
   return stats;
 }

@@ -19,10 +19,12 @@
 #include "kv/hybrid_clock.h"
 #include "kv/state_machine.h"
 #include "raft/core.h"
+#include "server/audit.h"
 #include "server/directory_client.h"
 #include "server/group_keeper.h"
 #include "server/host.h"
 #include "server/operation.h"
+#include "server/snapshot_context.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal.h"
@@ -30,6 +32,7 @@
 namespace kv739::server {
 
 class Replica;
+class ReplicaSnapshots;
 
 // What becomes true once a log write is durable.
 struct DurableGroup {
@@ -44,6 +47,12 @@ struct ReadyReads {
   // Shared: a replica may go meanwhile.
   std::shared_ptr<const kv::StateMachine> machine;
   std::vector<Operation> reads;
+};
+
+// A state to be hashed for an audit, in the background.
+struct HashRequest {
+  raft::GroupId group;
+  AuditDuty::Work work;
 };
 
 struct FetchRequest {
@@ -73,6 +82,8 @@ struct Turn {
   std::vector<wal::GroupWrite> writes;
   std::vector<DurableGroup> durable;
   std::vector<FetchRequest> fetches;
+  std::vector<HashRequest> hashes;
+  std::vector<std::pair<raft::NodeId, NodeMessage>> node_messages;
   std::vector<ReadyReads> reads;
   std::vector<std::pair<std::shared_ptr<ReplySink>, Reply>> replies;
 
@@ -83,9 +94,14 @@ class Replica {
  public:
   static absl::StatusOr<std::unique_ptr<Replica>> Create(
       const HostOptions& options, HostedReplica hosted, MapHolder* maps,
-      raft::Random* random, Clock* clock);
+      raft::Random* random, Clock* clock, const SnapshotContext* snapshots);
+  ~Replica();
 
   raft::GroupId group() const { return group_; }
+  raft::Index applied() const { return core_->applied(); }
+  // It holds no state yet: a snapshot has to come first.
+  bool vacant() const { return !machine_->applied().index; }
+  ReplicaSnapshots& snapshots() { return *snapshots_; }
   bool has_leader() const { return static_cast<bool>(soft_.leader); }
   bool IsLeader() const { return core_->IsLeader(); }
 
@@ -93,12 +109,8 @@ class Replica {
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
   void Tick();
-  void Persisted(const raft::PersistedPosition& position) {
-    core_->Persisted(position);
-  }
-  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries) {
-    core_->Fetched(peer, std::move(entries));
-  }
+  void Persisted(const raft::PersistedPosition& position);
+  void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
   // `done` is called with the loop owned: it must not block.
   void Transfer(raft::NodeId target, TransferDone done);
@@ -108,6 +120,19 @@ class Replica {
   // Hands leadership to the most advanced voter that is heard of and `suits`,
   // if there is one. Nobody is told how it ends.
   void HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits);
+  // ---- audits: replica_audit.cc ----
+  using AuditDone = absl::AnyInvocable<void(absl::StatusOr<AuditResult>)>;
+  // An audit that begins after this; `done` is called with the loop owned.
+  // FAILED_PRECONDITION when not leader, UNAVAILABLE when leadership changes.
+  void Check(AuditDone done);
+  void OnAuditMessage(raft::NodeId from, const AuditMessage& message,
+                      Turn& turn);
+  void Hashed(raft::LogPosition at,
+              const absl::StatusOr<kv::StateMachine::StateHash>& hash,
+              Turn& turn);
+  // Once a tick.
+  void KeepAudits(Turn& turn);
+
   // This node has the replica no more: answers everything that waits; nothing
   // but the destructor is called afterwards.
   void Retire(Turn& turn);
@@ -127,6 +152,7 @@ class Replica {
   ReplicaStats Stats() const;
 
  private:
+  friend class ReplicaSnapshots;
   struct Pending {
     raft::LogPosition position;
     OpKind kind;
@@ -147,9 +173,18 @@ class Replica {
                      Turn& turn);
   void ReleaseReads(Turn& turn);
   void FailPending(Turn& turn);
+  // Writes up to `index` whose outcome a snapshot hides.
+  void FailPendingTo(raft::Index index, Turn& turn);
+  // All reads that wait.
+  void RefuseReads(const std::string& why, Turn& turn);
   // Tells the node of a map that the directory has got.
   void TellDirectory();
   void CheckTransfer();
+  void BeginHash(Turn& turn);
+  void ProposeAudit();
+  void EndAudit(const AuditResult& result, Turn& turn);
+  void OnVerdict(const AuditVerdict& verdict, Turn& turn);
+  void StopAudits(absl::string_view why);
   Reply Refusal(const Operation& operation, ReplyCode code,
                 std::string message) const;
   Reply NotLeader(const Operation& operation) const;
@@ -161,6 +196,7 @@ class Replica {
   std::shared_ptr<kv::StateMachine> machine_;
   std::shared_ptr<const kv::ClusterMap> directory_;  // as it was last told of
   std::unique_ptr<raft::Core> core_;
+  std::unique_ptr<ReplicaSnapshots> snapshots_;
   raft::SoftState soft_;
   kv::HybridClock versions_;
   GroupKeeper keeper_;
@@ -177,6 +213,16 @@ class Replica {
   absl::flat_hash_map<raft::ReadId, std::vector<Operation>> unconfirmed_;
   // Confirmed, waiting for applied() to reach the index; ascending.
   std::deque<std::pair<raft::Index, std::vector<Operation>>> confirmed_;
+
+  AuditLeader audits_;
+  AuditDuty audit_duty_;
+  uint64_t audit_ticks_ = 0;
+  raft::LogPosition reported_;  // the state that was last reported
+  // Those who wait for the audit under way, and for the one after it.
+  std::vector<AuditDone> audit_waiters_;
+  std::vector<AuditDone> next_audit_waiters_;
+  uint64_t audit_count_ = 0;       // that this replica led to an end
+  uint64_t audit_mismatches_ = 0;  // replicas that they found wrong
 
   TransferDone transfer_done_;
   uint32_t transfer_ticks_ = 0;  // since it was asked for

@@ -28,6 +28,45 @@ absl::Status ReadUnapplied(wal::Wal* wal, raft::GroupId group,
   return absl::OkStatus();
 }
 
+absl::Status Lost(raft::GroupId group, absl::string_view what) {
+  return absl::DataLossError(absl::StrCat("group ", group.value(), ": ", what));
+}
+
+// Of an entry of the log or of its start; none for any other index.
+raft::Term TermAt(const wal::RecoveredGroup& log, raft::Index index) {
+  if (index == log.start.index) return log.start.term;
+  raft::Term term;
+  if (index < log.start.index || index > log.last_index) return term;
+  for (const raft::TermRun& run : log.terms) {
+    if (run.first <= index) term = run.term;
+  }
+  return term;
+}
+
+// A crash came between the switch of the state machine to a snapshot and the
+// log's share of it: nothing of such a log follows the snapshot (the rule of
+// Persist::snapshot). The hard state was durable before the switch; an older
+// one means that the log has lost something else.
+absl::Status BeginLogBehind(raft::LogPosition applied, raft::GroupId group,
+                            wal::Wal* wal, wal::RecoveredGroup* log) {
+  if (log->hard_state.term < applied.term) {
+    return Lost(group, absl::StrCat("the state machine has applied entry ",
+                                    applied.index.value(), " of term ",
+                                    applied.term.value(),
+                                    ", but the log knows of no term above ",
+                                    log->hard_state.term.value()));
+  }
+  wal::GroupWrite write;
+  write.group = group;
+  write.compact = applied;
+  absl::Status status = wal->Append({&write, 1});
+  if (!status.ok()) return status;
+  log->start = applied;
+  log->last_index = applied.index;
+  log->terms.clear();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<HostedReplica> LoadReplica(kv::Engine* engine, wal::Wal* wal,
                                           raft::GroupId group) {
   auto machine = kv::StateMachine::Open(engine, group);
@@ -43,35 +82,61 @@ absl::StatusOr<HostedReplica> LoadReplica(kv::Engine* engine, wal::Wal* wal,
 
   auto recovered = wal->recovered().find(group);
   if (recovered == wal->recovered().end()) {
-    if (applied == kv::kFirstPosition) {
-      // Made in this very start: the log was opened before.
-      state.hard_state = {applied.term, raft::NodeId(), applied.index};
-      state.snapshot.position = applied;
-      state.last_index = applied.index;
-      return replica;
+    if (applied != kv::kFirstPosition) {
+      return Lost(group, absl::StrCat("the state machine has applied entry ",
+                                      applied.index.value(),
+                                      ", but the log has nothing of it"));
     }
-    if (applied.index) {
-      return absl::DataLossError(absl::StrCat(
-          "group ", group.value(), " has applied entry ", applied.index.value(),
-          " but the log has nothing of it"));
-    }
+    // Made in this very start: the log was opened before.
+    state.hard_state = {applied.term, raft::NodeId(), applied.index};
+    state.snapshot.position = applied;
+    state.last_index = applied.index;
     return replica;
   }
-  const wal::RecoveredGroup& log = recovered->second;
+  wal::RecoveredGroup log = recovered->second;
+  if (log.start.index > applied.index) {
+    return Lost(group, absl::StrCat("the log begins behind entry ",
+                                    log.start.index.value(),
+                                    ", but the state machine has applied only ",
+                                    applied.index.value()));
+  }
+  if (TermAt(log, applied.index) != applied.term) {
+    if (log.start.index == applied.index) {
+      return Lost(
+          group,
+          absl::StrCat("the log begins behind entry ", applied.index.value(),
+                       " of term ", log.start.term.value(),
+                       ", which the state machine has as of term ",
+                       applied.term.value()));
+    }
+    absl::Status status = BeginLogBehind(applied, group, wal, &log);
+    if (!status.ok()) return status;
+  }
   state.hard_state = log.hard_state;
   state.snapshot.position = log.start;
   state.terms = log.terms;
   state.last_index = log.last_index;
-  if (log.start.index > applied.index || log.last_index < applied.index) {
-    return absl::DataLossError(absl::StrCat(
-        "group ", group.value(), ": the log holds entries ",
-        (log.start.index + 1).value(), " to ", log.last_index.value(),
-        ", but the state machine stands at ", applied.index.value()));
-  }
   // What was applied was committed.
   state.hard_state.commit = std::max(state.hard_state.commit, applied.index);
   absl::Status status = ReadUnapplied(wal, group, &state);
   if (!status.ok()) return status;
+  return replica;
+}
+
+// What the log knows of a group that the store does not have: its vote.
+absl::StatusOr<HostedReplica> LoadVacant(kv::Engine* engine,
+                                         raft::GroupId group,
+                                         const wal::RecoveredGroup& log) {
+  if (log.last_index) {
+    return Lost(group, absl::StrCat("the log holds entries up to ",
+                                    log.last_index.value(),
+                                    ", but the store has nothing of it"));
+  }
+  HostedReplica replica;
+  replica.group = group;
+  replica.machine = kv::StateMachine::Vacant(engine, group);
+  replica.state.hard_state = log.hard_state;
+  replica.state.hard_state.commit = raft::Index();
   return replica;
 }
 
@@ -117,6 +182,18 @@ absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,
     if (!replica.ok()) return replica.status();
     replicas.push_back(*std::move(replica));
   }
+  for (const auto& [group, log] : wal->recovered()) {
+    if (std::find(groups->begin(), groups->end(), group) != groups->end()) {
+      continue;
+    }
+    auto replica = LoadVacant(engine, group, log);
+    if (!replica.ok()) return replica.status();
+    replicas.push_back(*std::move(replica));
+  }
+  std::sort(replicas.begin(), replicas.end(),
+            [](const HostedReplica& a, const HostedReplica& b) {
+              return a.group < b.group;
+            });
   return replicas;
 }
 

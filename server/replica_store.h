@@ -21,7 +21,10 @@ absl::Status CreateReplicas(kv::Engine* engine, wal::Wal* wal,
                             const kv::ClusterMap& map, raft::NodeId self);
 
 // All replicas in the store, each with the part of its log that the state
-// machine has not applied durably. DATA_LOSS when log and state do not meet.
+// machine has not applied durably; and a vacant one for each group of which
+// there is a hard state in the log and nothing else. Where a crash left a state
+// machine ahead of its log, the log is brought behind it. DATA_LOSS when log
+// and state do not meet.
 absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,
                                                         wal::Wal* wal);
 

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "raft/core.h"
@@ -40,6 +42,24 @@ class DoublingHistogram {
   uint64_t sum_ = 0;
 };
 
+// A snapshot under way.
+struct SnapshotTransferStats {
+  raft::NodeId peer;  // the other end
+  raft::Index index;
+  uint64_t bytes = 0;  // as they travel
+  uint64_t keys = 0;
+  uint64_t total_bytes = 0;  // estimates
+  uint64_t total_keys = 0;
+  uint64_t nanos = 0;
+};
+// Of one direction.
+struct SnapshotCounts {
+  uint64_t done = 0;
+  uint64_t bytes = 0;
+  uint64_t nanos = 0;
+  uint64_t failures = 0;  // streams that broke, snapshots thrown away
+};
+
 struct ReplicaStats {
   raft::GroupId group;
   raft::CoreStatus core;
@@ -50,7 +70,16 @@ struct ReplicaStats {
   uint64_t pending_reads = 0;
   uint64_t elections_started = 0;
   uint64_t elections_won = 0;
-  KeeperStatus keeper;  // of a leader
+  raft::Index snapshot_index;  // applied durably: no log is needed below it
+  uint64_t compactions = 0;    // times that the log was cut
+  SnapshotCounts sent;
+  SnapshotCounts received;
+  std::vector<SnapshotTransferStats> sending;
+  std::optional<SnapshotTransferStats> receiving;
+  std::string fault;    // why this replica does not serve; empty: it does
+  uint64_t audits = 0;  // led by this replica to an end
+  uint64_t audit_mismatches = 0;  // replicas that they found wrong
+  KeeperStatus keeper;            // of a leader
 };
 
 struct HostStats {
@@ -67,6 +96,7 @@ struct HostStats {
   uint64_t peer_messages_sent = 0;
   uint64_t peer_messages_dropped = 0;  // for groups that are not here
   uint64_t apply_stalls = 0;           // times the engine could take no more
+  uint64_t store_flushes = 0;          // to shorten logs
   uint64_t map_epoch = 0;
   bool stopping = false;
 };

@@ -50,9 +50,12 @@ class HostCluster::NodeTransport : public server::Transport {
   void Send(raft::NodeId to,
             std::vector<server::GroupMessage> messages) override {
     cluster_->network_.push_back(
-        {self_, cluster_->NodeOf(to), std::move(messages)});
+        {self_, cluster_->NodeOf(to), std::move(messages), std::nullopt});
   }
-  void SendToNode(raft::NodeId, server::NodeMessage) override {}
+  void SendToNode(raft::NodeId to, server::NodeMessage message) override {
+    cluster_->network_.push_back(
+        {self_, cluster_->NodeOf(to), {}, std::move(message)});
+  }
   bool Connected(raft::NodeId peer) const override {
     const Node& node = *cluster_->nodes_[cluster_->NodeOf(peer)];
     return node.host != nullptr && !node.isolated &&
@@ -108,6 +111,32 @@ class HostCluster::NodeLog : public wal::LogWriter {
   std::deque<wal::WalTask> tasks_;
 };
 
+// Streams move in Settle().
+class HostCluster::NodeFetcher : public server::SnapshotFetcher {
+ public:
+  NodeFetcher(HostCluster* cluster, int self)
+      : cluster_(cluster), self_(self) {}
+  void Fetch(raft::NodeId from, server::SnapshotRequest request,
+             std::shared_ptr<server::SnapshotSink> sink) override {
+    auto stream = std::make_unique<Stream>();
+    stream->from = cluster_->NodeOf(from);
+    stream->to = self_;
+    stream->request = std::move(request);
+    stream->sink = std::move(sink);
+    cluster_->streams_.push_back(std::move(stream));
+    ++cluster_->streams_opened_;
+  }
+  void Cancel(const server::SnapshotSink* sink) override {
+    for (auto& stream : cluster_->streams_) {
+      if (stream->sink.get() == sink) stream->cancelled = true;
+    }
+  }
+
+ private:
+  HostCluster* const cluster_;
+  const int self_;
+};
+
 HostCluster::HostCluster(int size, server::HostOptions options)
     : options_(options), root_(MakeRoot()) {
   kv::ClusterFile file;
@@ -135,6 +164,7 @@ HostCluster::HostCluster(int size, server::HostOptions options)
 
 HostCluster::~HostCluster() {
   for (auto& node : nodes_) node->host.reset();
+  streams_.clear();
   std::error_code ignored;
   std::filesystem::remove_all(root_, ignored);
 }
@@ -146,13 +176,30 @@ int HostCluster::NodeOf(raft::NodeId id) const {
   return -1;
 }
 
+absl::StatusOr<std::unique_ptr<wal::Wal>> HostCluster::OpenWal(int index) {
+  wal::WalOptions wal_options;
+  wal_options.segment_bytes = 1 << 20;
+  return wal::Wal::Open(wal::FileSystem::Posix(), nodes_[index]->directory,
+                        wal_options);
+}
+
+void HostCluster::ForgetGroup(int index, raft::GroupId group) {
+  auto wal = OpenWal(index);
+  ASSERT_TRUE(wal.ok()) << wal.status();
+  std::vector<wal::GroupWrite> writes(2);
+  writes[0].group = writes[1].group = group;
+  writes[0].remove_group = true;
+  writes[1].hard_state = (*wal)->recovered().at(group).hard_state;
+  EXPECT_TRUE((*wal)->Append(writes).ok());
+  EXPECT_TRUE(kv::StateMachine::Remove(nodes_[index]->engine.get(), group,
+                                       nodes_[index]->directory)
+                  .ok());
+}
+
 void HostCluster::OpenLog(int index) {
   Node& node = *nodes_[index];
   node.wal.reset();
-  wal::WalOptions wal_options;
-  wal_options.segment_bytes = 1 << 20;
-  auto wal =
-      wal::Wal::Open(wal::FileSystem::Posix(), node.directory, wal_options);
+  auto wal = OpenWal(index);
   ASSERT_TRUE(wal.ok()) << wal.status();
   node.wal = *std::move(wal);
 }
@@ -174,6 +221,8 @@ void HostCluster::Start(int index) {
   parts.clock = &clock_;
   node.maps = std::make_unique<server::MapHolder>(map_);
   parts.maps = node.maps.get();
+  node.fetcher = std::make_unique<NodeFetcher>(this, index);
+  parts.fetcher = node.fetcher.get();
   node.jobs = std::make_unique<Jobs>();
   parts.background = node.jobs.get();
   parts.install_dir = absl::StrCat(node.directory, "/install");
@@ -193,19 +242,96 @@ bool HostCluster::DeliverOne() {
   Node& from = *nodes_[message.from];
   Node& to = *nodes_[message.to];
   if (from.isolated || to.isolated || to.host == nullptr) return true;
-  to.host->OnPeerMessages(from.id, std::move(message.messages));
+  if (message.of_node) {
+    to.host->OnNodeMessage(from.id, *std::move(message.of_node));
+  } else {
+    to.host->OnPeerMessages(from.id, std::move(message.messages));
+  }
   return true;
+}
+
+std::optional<absl::Status> HostCluster::Move(Stream& stream, bool* held) {
+  if (stream.cancelled) return absl::CancelledError("cancelled");
+  Node& from = *nodes_[stream.from];
+  if (from.host == nullptr || from.isolated || nodes_[stream.to]->isolated) {
+    return absl::UnavailableError("connection lost");
+  }
+  if (stream.cursor == nullptr) {
+    auto cursor = from.host->snapshots()->OpenSnapshot(nodes_[stream.to]->id,
+                                                       stream.request);
+    if (!cursor.ok()) return cursor.status();
+    stream.cursor = *std::move(cursor);
+    absl::Status status = stream.sink->OnInfo(stream.cursor->info());
+    if (!status.ok()) return status;
+    return std::nullopt;
+  }
+  if (stream_fault_) {
+    // Asked before the chunk is made, so that a held one is of a later time.
+    std::string none;
+    if (stream_fault_(stream.from, stream.to, stream.number, &none) ==
+        Fault::kHold) {
+      *held = true;
+      return std::nullopt;
+    }
+  }
+  std::string chunk;
+  auto more = stream.cursor->Next(&chunk);
+  if (!more.ok()) return more.status();
+  if (!*more) return absl::OkStatus();
+  stream.cursor->Sent(chunk.size());
+  int times = 1;
+  if (stream_fault_) {
+    const Fault fault =
+        stream_fault_(stream.from, stream.to, stream.number, &chunk);
+    if (fault == Fault::kCut) return absl::UnavailableError("cut");
+    if (fault == Fault::kRepeat) times = 2;
+  }
+  ++stream.number;
+  for (int i = 0; i < times; ++i) {
+    absl::Status status = stream.sink->OnChunk(chunk);
+    if (!status.ok()) return status;
+  }
+  return std::nullopt;
+}
+
+bool HostCluster::MoveStreams() {
+  bool moved = false;
+  for (size_t i = 0; i < streams_.size();) {
+    bool held = false;
+    std::optional<absl::Status> end = Move(*streams_[i], &held);
+    moved = moved || !held;
+    if (!end) {
+      ++i;
+      continue;
+    }
+    std::unique_ptr<Stream> ended = std::move(streams_[i]);
+    streams_.erase(streams_.begin() + static_cast<ptrdiff_t>(i));
+    ended->cursor.reset();
+    ended->sink->OnEnd(*end);
+  }
+  return moved;
+}
+
+kv::StateMachine::StateHash HostCluster::Hash(int node, raft::GroupId group) {
+  auto machine = kv::StateMachine::Open(nodes_[node]->engine.get(), group);
+  if (!machine.ok()) return {};
+  auto hash = (*machine)->Hash();
+  EXPECT_TRUE(hash.ok()) << hash.status();
+  return hash.ok() ? *hash : kv::StateMachine::StateHash();
 }
 
 void HostCluster::Settle() {
   bool moved = true;
   while (moved) {
     moved = DeliverOne();
+    moved = MoveStreams() || moved;
     for (auto& node : nodes_) {
       if (node->host != nullptr && !node->stalled) {
         moved = node->log->CompleteOne() || moved;
       }
-      if (node->host != nullptr) moved = node->jobs->RunOne() || moved;
+      if (node->host != nullptr && !node->background_stalled) {
+        moved = node->jobs->RunOne() || moved;
+      }
     }
   }
 }
@@ -264,10 +390,35 @@ server::Reply HostCluster::Call(server::Operation operation) {
   return answers_->Of(tag);
 }
 
+std::vector<server::Reply> HostCluster::CallAll(
+    std::vector<server::Operation> operations) {
+  const int leader =
+      ElectLeader(map_->OwnerOf(kv::SlotOf(operations.front().key)));
+  const uint64_t first = next_tag_;
+  for (server::Operation& operation : operations) {
+    operation.tag = next_tag_++;
+    operation.sink = answers_;
+    operation.start_nanos = clock_.MonotonicNanos();
+  }
+  nodes_[leader]->host->Submit(std::move(operations));
+  Settle();
+  std::vector<server::Reply> replies;
+  for (uint64_t tag = first; tag < next_tag_; ++tag) {
+    replies.push_back(answers_->Of(tag));
+  }
+  return replies;
+}
+
 void HostCluster::Crash(int index) {
   Node& node = *nodes_[index];
   node.host.reset();
   node.jobs.reset();
+  // Nobody is told.
+  std::erase_if(streams_,
+                [&](const auto& stream) { return stream->to == index; });
+  for (auto& stream : streams_) {
+    if (stream->from == index) stream->cursor.reset();
+  }
   node.log.reset();
   node.wal.reset();
   node.engine->Crash();

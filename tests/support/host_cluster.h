@@ -4,8 +4,10 @@
 #define KV739_TESTS_SUPPORT_HOST_CLUSTER_H_
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,27 +70,59 @@ class HostCluster {
   void Submit(int node, server::Operation operation);
   // Submits to the leader of the key's group and returns the answer.
   server::Reply Call(server::Operation operation);
+  // The same for several of one group, which travel together.
+  std::vector<server::Reply> CallAll(std::vector<server::Operation> operations);
 
   void Isolate(int node, bool isolated) { nodes_[node]->isolated = isolated; }
   // Log writes of this node wait until it is turned off.
   void StallLog(int node, bool stalled) { nodes_[node]->stalled = stalled; }
+  // So does the work of its background.
+  void StallBackground(int node, bool stalled) {
+    nodes_[node]->background_stalled = stalled;
+  }
+  // What happens to the streams of snapshots, asked before each chunk: the
+  // chunk may be changed.
+  enum class Fault { kNone, kCut, kRepeat, kHold };
+  using StreamFault =
+      std::function<Fault(int from, int to, int number, std::string* chunk)>;
+  void SetStreamFault(StreamFault fault) { stream_fault_ = std::move(fault); }
+  int streams() const { return static_cast<int>(streams_.size()); }
+  uint64_t streams_opened() const { return streams_opened_; }
+  kv::StateMachine::StateHash Hash(int node, raft::GroupId group);
   // Loses what is not durable, and the process.
   void Crash(int node);
   void Restart(int node);
+  // Of a node that does not run: its log, and taking all but the hard state of
+  // one group from it.
+  absl::StatusOr<std::unique_ptr<wal::Wal>> OpenWal(int node);
+  void ForgetGroup(int node, raft::GroupId group);
   bool running(int node) const { return nodes_[node]->host != nullptr; }
 
   ManualClock& clock() { return clock_; }
   std::shared_ptr<Answers> answers() { return answers_; }
   server::HostStats Stats(int node);
+  // The store below the host, for damage.
+  kv::Engine* engine(int node) { return nodes_[node]->engine.get(); }
 
  private:
   class NodeTransport;
   class Jobs;
   class NodeLog;
+  class NodeFetcher;
+  struct Stream {
+    int from;
+    int to;
+    server::SnapshotRequest request;
+    std::shared_ptr<server::SnapshotSink> sink;
+    std::unique_ptr<server::SnapshotCursor> cursor;
+    int number = 0;
+    bool cancelled = false;
+  };
   struct Node {
     raft::NodeId id;
     bool isolated = false;
     bool stalled = false;
+    bool background_stalled = false;
     std::string directory;
     std::unique_ptr<kv::MemoryEngine> engine;
     std::unique_ptr<wal::Wal> wal;
@@ -97,17 +131,23 @@ class HostCluster {
     std::unique_ptr<raft::Random> random;
     std::unique_ptr<server::MapHolder> maps;
     std::unique_ptr<Jobs> jobs;
+    std::unique_ptr<NodeFetcher> fetcher;
     std::unique_ptr<server::Host> host;
   };
   struct Message {
     int from;
     int to;
     std::vector<server::GroupMessage> messages;
+    std::optional<server::NodeMessage> of_node;  // instead
   };
 
   void OpenLog(int node);
   void Start(int node);
   bool DeliverOne();
+  // One step of every stream that is not held.
+  bool MoveStreams();
+  // The status that ends it, or none.
+  std::optional<absl::Status> Move(Stream& stream, bool* held);
 
   const server::HostOptions options_;
   const std::string root_;
@@ -115,6 +155,9 @@ class HostCluster {
   std::shared_ptr<Answers> answers_ = std::make_shared<Answers>();
   std::shared_ptr<const kv::ClusterMap> map_;
   std::deque<Message> network_;
+  std::vector<std::unique_ptr<Stream>> streams_;
+  uint64_t streams_opened_ = 0;
+  StreamFault stream_fault_;
   std::vector<std::unique_ptr<Node>> nodes_;
   uint64_t next_tag_ = 1'000'000;
 };

@@ -100,6 +100,10 @@ HostStats FullStats() {
   leader.core.soft = {raft::Role::kLeader, raft::Term(7), raft::NodeId(1)};
   leader.core.hard.term = raft::Term(7);
   leader.core.first_index = raft::Index(101);
+  leader.snapshot_index = raft::Index(120);
+  leader.compactions = 4;
+  leader.sent = {
+      .done = 2, .bytes = 5000, .nanos = 1'500'000'000, .failures = 1};
   leader.core.last_index = raft::Index(150);
   leader.core.durable = raft::Index(149);
   leader.core.commit = raft::Index(148);
@@ -192,7 +196,13 @@ TEST(Metrics, TellEverythingUnderItsName) {
   expect(R"(kv739_applied_index{group="0"})", 147);
   expect(R"(kv739_durable_index{group="0"})", 149);
   expect(R"(kv739_last_log_index{group="0"})", 150);
-  expect(R"(kv739_snapshot_index{group="0"})", 100);
+  expect(R"(kv739_snapshot_index{group="0"})", 120);
+  expect(R"(kv739_log_start_index{group="0"})", 100);
+  expect(R"(kv739_log_compactions_total{group="0"})", 4);
+  expect(R"(kv739_snapshots_sent_total{group="0"})", 2);
+  expect(R"(kv739_snapshot_bytes_total{group="0",direction="sent"})", 5000);
+  expect(R"(kv739_snapshot_seconds_total{group="0",direction="sent"})", 1.5);
+  expect(R"(kv739_snapshot_failures_total{group="0",direction="sent"})", 1);
   expect(R"(kv739_leader_known{group="0"})", 1);
   expect(R"(kv739_leader_known{group="12"})", 0);
   expect(R"(kv739_elections_started_total{group="0"})", 3);
