@@ -39,6 +39,7 @@ HostOptions SmallLogs() {
   HostOptions options;
   options.snapshot.entries = 50;
   options.snapshot.trailing_entries = 10;
+  options.snapshot.min_gap_ms = 0;
   return options;
 }
 
@@ -120,6 +121,18 @@ TEST(CompactionTest, WhatIsNotDurableIsKept) {
   for (int i = 0; i < 75; ++i) {
     EXPECT_TRUE(cluster.Call(Get(absl::StrCat("k", i))).found) << i;
   }
+}
+
+TEST(CompactionTest, ABusyGroupDoesNotFlushAllTheTime) {
+  HostOptions options = SmallLogs();
+  options.snapshot.min_gap_ms = 1'000;
+  HostCluster cluster(5, options);
+  for (int i = 0; i < 20; ++i) {
+    PutMany(cluster, i * 50, 50);
+    cluster.Tick(5);  // 100 ms
+  }
+  EXPECT_GE(StatsOf(cluster, 0).compactions, 2u);
+  EXPECT_LE(StatsOf(cluster, 0).compactions, 3u);
 }
 
 // Between the flush and the cut, and between the cut and its write.
