@@ -11,6 +11,7 @@
 namespace kv739::server {
 namespace {
 
+constexpr uint64_t kMillisecond = 1'000'000;
 constexpr uint64_t kSecond = 1'000'000'000;
 // How often the size of the log is looked at.
 constexpr uint64_t kLookNanos = kSecond / 5;
@@ -77,7 +78,12 @@ void Compaction::Tick(uint64_t now, const raft::Core& core) {
 
 bool Compaction::FlushIsDue(uint64_t now, raft::Index applied) {
   const SnapshotOptions& options = *context_->options;
-  if (applied - durable_ >= options.entries || idle_) return true;
+  if (idle_) return true;
+  if (applied - durable_ >= options.entries &&
+      (compactions_ == 0 ||
+       now - flushed_at_ >= options.min_gap_ms * kMillisecond)) {
+    return true;
+  }
   if (log_bytes_ > options.log_bytes &&
       log_bytes_ - std::min(log_bytes_, bytes_at_cut_) >
           options.log_bytes / 2) {

@@ -39,6 +39,7 @@ HostOptions SmallLogs() {
   HostOptions options;
   options.snapshot.entries = 50;
   options.snapshot.trailing_entries = 10;
+  options.snapshot.min_gap_ms = 0;
   return options;
 }
 
@@ -103,6 +104,35 @@ TEST(CompactionTest, RestartsFindEverything) {
   for (int i = 0; i < 130; ++i) {
     EXPECT_TRUE(cluster.Call(Get(absl::StrCat("k", i))).found) << i;
   }
+}
+
+TEST(CompactionTest, WhatIsNotDurableIsKept) {
+  HostOptions options = SmallLogs();
+  options.snapshot.trailing_entries = 0;
+  HostCluster cluster(5, options);
+  PutMany(cluster, 0, 55);
+  cluster.Tick(3);
+  EXPECT_EQ(StatsOf(cluster, 0).compactions, 1u);
+  PutMany(cluster, 55, 20);
+  for (int n = 0; n < 5; ++n) cluster.Crash(n);
+  for (int n = 0; n < 5; ++n) cluster.Restart(n);
+  EXPECT_GE(StatsOf(cluster, 0).snapshot_index, raft::Index(50));
+  EXPECT_LT(StatsOf(cluster, 0).snapshot_index, raft::Index(70));
+  for (int i = 0; i < 75; ++i) {
+    EXPECT_TRUE(cluster.Call(Get(absl::StrCat("k", i))).found) << i;
+  }
+}
+
+TEST(CompactionTest, ABusyGroupDoesNotFlushAllTheTime) {
+  HostOptions options = SmallLogs();
+  options.snapshot.min_gap_ms = 1'000;
+  HostCluster cluster(5, options);
+  for (int i = 0; i < 20; ++i) {
+    PutMany(cluster, i * 50, 50);
+    cluster.Tick(5);  // 100 ms
+  }
+  EXPECT_GE(StatsOf(cluster, 0).compactions, 2u);
+  EXPECT_LE(StatsOf(cluster, 0).compactions, 3u);
 }
 
 // Between the flush and the cut, and between the cut and its write.
@@ -478,6 +508,26 @@ TEST_F(InstallTest, NothingIsAppliedToAStateThatIsBeingReplaced) {
   ExpectEqual(1);
 }
 
+// What was said in answers that wait for the log must not be forgotten by a
+// state that is newer than it.
+TEST_F(InstallTest, TheLogComesFirst) {
+  LeaveBehind();
+  cluster_.host(leader_)->TransferLeadership(
+      kGroup, cluster_.map().nodes[(leader_ + 2) % 5].id, [](auto) {});
+  cluster_.Tick(20);
+  leader_ = cluster_.ElectLeader(kGroup);
+  cluster_.StallLog(down_, true);  // the new term is written, and not durable
+  cluster_.Restart(down_);
+  cluster_.Tick(20);
+  EXPECT_EQ(cluster_.streams(), 0);
+  EXPECT_GT(StatsOf(cluster_, down_).received.bytes, 0u);
+  const auto durable = kv::DurablePosition(*cluster_.engine(down_), kGroup);
+  ASSERT_TRUE(durable.ok());
+  EXPECT_LT(durable->index, raft::Index(80));
+  cluster_.StallLog(down_, false);
+  ExpectEqual(1);
+}
+
 TEST_F(InstallTest, ADoubtfulReplicaIsRebuilt) {
   LeaveBehind();
   cluster_.Restart(down_);
@@ -504,6 +554,8 @@ TEST_F(InstallTest, ADoubtfulReplicaIsRebuilt) {
     return hold ? Fault::kHold : Fault::kNone;
   });
   cluster_.host(bad)->RebuildReplica(kGroup, "it differs");
+  // Committed here, not applied, and in the snapshot that comes then.
+  PutMany(cluster_, 50, 5, kValueBytes);
   cluster_.Tick(5);
   EXPECT_EQ(StatsOf(cluster_, bad).fault, "it differs");
   Operation stale = Get("k50");
