@@ -89,7 +89,14 @@ AdminService::AdminService(RpcLoop* loop, Rules rules)
             service_.RequestStartServer(context, request, writer, queue, queue,
                                         tag);
           },
-          [this](StartPool::Call* call) { StartServer(call); }) {}
+          [this](StartPool::Call* call) { StartServer(call); }),
+      check_(
+          loop, kArmedCalls, kMaxCalls,
+          [this](auto* context, auto* request, auto* writer, auto* queue,
+                 void* tag) {
+            service_.RequestCheck(context, request, writer, queue, queue, tag);
+          },
+          [this](CheckPool::Call* call) { Check(call); }) {}
 
 void AdminService::Start() {
   die_.Start();
@@ -97,6 +104,7 @@ void AdminService::Start() {
   remove_server_.Start();
   set_members_.Start();
   start_server_.Start();
+  check_.Start();
 }
 
 void AdminService::Release() {
@@ -105,6 +113,7 @@ void AdminService::Release() {
   remove_server_.Release();
   set_members_.Release();
   start_server_.Release();
+  check_.Release();
 }
 
 grpc::Status AdminService::Permitted(const grpc::ServerContext& context) const {

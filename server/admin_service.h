@@ -5,8 +5,11 @@
 #include <functional>
 #include <string>
 
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "kv739/v1/admin.grpc.pb.h"
+#include "server/audit.h"
 #include "server/member_changes.h"
 #include "server/rpc_loop.h"
 #include "server/supervisor_client.h"
@@ -30,6 +33,10 @@ class AdminService {
     std::function<void()> exit_now;
     // For RemoveServer and SetMembers; without it they are UNIMPLEMENTED.
     DirectoryParts directory;
+    // See Host::Check(); without it Check is UNIMPLEMENTED.
+    std::function<void(raft::GroupId,
+                       absl::AnyInvocable<void(absl::StatusOr<AuditResult>)>)>
+        check;
   };
 
   AdminService(RpcLoop* loop, Rules rules);
@@ -46,6 +53,7 @@ class AdminService {
       UnaryPool<v1::RemoveServerRequest, v1::RemoveServerResponse>;
   using MembersPool = UnaryPool<v1::SetMembersRequest, v1::SetMembersResponse>;
   using StartPool = UnaryPool<v1::StartServerRequest, v1::StartServerResponse>;
+  using CheckPool = UnaryPool<v1::CheckRequest, v1::CheckResponse>;
 
   // OK, or why this caller may not.
   grpc::Status Permitted(const grpc::ServerContext& context) const;
@@ -56,6 +64,7 @@ class AdminService {
   void RemoveServer(RemovePool::Call* call);
   void SetMembers(MembersPool::Call* call);
   void StartServer(StartPool::Call* call);
+  void Check(CheckPool::Call* call);
 
   RpcLoop* const loop_;
   const Rules rules_;
@@ -65,6 +74,7 @@ class AdminService {
   RemovePool remove_server_;
   MembersPool set_members_;
   StartPool start_server_;
+  CheckPool check_;
   SupervisorRelay supervisor_;  // its thread ends calls: it goes first
 };
 

@@ -27,6 +27,7 @@
 #include "server/node_questions.h"
 #include "server/replica_store.h"
 #include "server/rpc_server.h"
+#include "server/snapshot_fetcher.h"
 #include "server/sync_monitor.h"
 #include "server/timed_file_system.h"
 #include "server/wal/wal.h"
@@ -149,6 +150,7 @@ class NodeImpl : public Node {
   std::unique_ptr<BackgroundThread> background_;
   std::unique_ptr<MapSaver> map_saver_;
   std::unique_ptr<DiskMonitor> disk_;
+  std::unique_ptr<GrpcSnapshotFetcher> fetcher_;
   std::unique_ptr<Host> host_;
   std::unique_ptr<MetricsServer> metrics_;
 
@@ -261,6 +263,12 @@ absl::Status NodeImpl::Listen() {
                                            DirectoryDone done) {
     host_->ProposeDirectoryChange(change, std::move(done));
   };
+  options.admin.check =
+      [this](raft::GroupId group,
+             absl::AnyInvocable<void(absl::StatusOr<AuditResult>)> done) {
+        host_->Check(group, std::move(done));
+      };
+  options.snapshots.bytes_per_second = settings_.snapshot_send_bytes_per_s;
   options.transport.cluster_id = directory_->identity().cluster_id;
   options.transport.self = self_.id;
   options.transport.incarnation = directory_->identity().incarnation;
@@ -288,7 +296,18 @@ absl::Status NodeImpl::StartHost() {
   }
   wal_thread_ = wal::WalThread::Start(
       wal_.get(), [](const absl::Status& status) { DieOf(status); });
+  GrpcSnapshotFetcher::Options fetches;
+  fetches.self.cluster_id = directory_->identity().cluster_id;
+  fetches.self.from = self_.id;
+  fetches.self.incarnation = directory_->identity().incarnation;
+  fetches.address_of = [this](raft::NodeId id) {
+    const std::shared_ptr<const kv::ClusterMap> map = maps_.Get();
+    const kv::NodeInfo* node = map->FindNode(id);
+    return node != nullptr ? node->address.ToString() : std::string();
+  };
+  fetcher_ = std::make_unique<GrpcSnapshotFetcher>(std::move(fetches));
   HostParts parts;
+  parts.fetcher = fetcher_.get();
   parts.engine = engine_.get();
   parts.log = wal_thread_.get();
   parts.transport = rpc_->transport();
@@ -344,7 +363,7 @@ absl::Status NodeImpl::StartMetrics() {
 }
 
 void NodeImpl::Serve() {
-  rpc_->Start(host_.get());
+  rpc_->Start(host_.get(), host_->snapshots());
   LogInfo("kv739d ", kVersion, " (", kGitRevision, ") listening on ", address_,
           ", metrics on port ", metrics_->port());
 }
@@ -360,6 +379,7 @@ ExitCode NodeImpl::WaitUntilStopped() {
   LogInfo("draining requests");
   rpc_->Shutdown(absl::Now() + absl::Seconds(2));
   host_->Stop();
+  fetcher_.reset();
   LogInfo("requests drained");
   metrics_.reset();
   background_->Stop();
@@ -404,6 +424,9 @@ void NodeImpl::HandOver() {
 void NodeImpl::Release() {
   metrics_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::Now());
+  // The host lets go of the fetcher before that ends.
+  if (host_ != nullptr && fetcher_ != nullptr) host_->Stop();
+  fetcher_.reset();
   if (background_ != nullptr) background_->Stop();
   wal_thread_.reset();
   host_.reset();
