@@ -40,9 +40,10 @@ class Bulk {
       }
       const std::vector<kv739_slice> key_slices = Slices(keys);
       const std::vector<kv739_slice> value_slices = Slices(values);
+      std::vector<int> codes(keys.size());
       const int code = kv739_client_batch_put(
           client_.handle(), key_slices.data(), value_slices.data(), keys.size(),
-          kTimeoutMs, nullptr, nullptr);
+          kTimeoutMs, codes.data(), nullptr);
       if (code < 0) return absl::UnavailableError(kv739_last_error());
     }
     return absl::OkStatus();

@@ -419,8 +419,7 @@ absl::Status AskLeader(Cluster& cluster, Call call) {
       last = absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           status.error_message());
       const bool retry =
-          status.ok() ||
-          status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+          status.ok() || status.error_code() == grpc::StatusCode::UNAVAILABLE ||
           status.error_code() == grpc::StatusCode::ABORTED ||
           status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
       if (!retry) return true;
@@ -437,8 +436,7 @@ absl::Status Cluster::RemoveServer(int i) {
   return AskLeader(*this, [&](v1::Admin::Stub* stub,
                               grpc::ClientContext* context, bool* done) {
     v1::RemoveServerResponse response;
-    const grpc::Status status =
-        stub->RemoveServer(context, request, &response);
+    const grpc::Status status = stub->RemoveServer(context, request, &response);
     *done = response.epoch() > 0;
     return status;
   });
