@@ -178,7 +178,7 @@ class Core {
   Index commit() const;
   Index last_index() const;
   LogPosition log_start() const;  // the log begins behind it
-  uint64_t dropped() const;  // messages that made no sense
+  uint64_t dropped() const;       // messages that made no sense
   CoreStatus Status() const;
 
  private:

@@ -204,10 +204,6 @@ void Builder::Replicas(const std::vector<ReplicaStats>& replicas) {
            "Replicas that audits led by this one have found to differ from the "
            "others or to be unreadable.",
            [](const R& r) { return r.audit_mismatches; });
-  PerGroup(
-      replicas, kGauge, "kv739_replica_fault",
-      "1 when the state of this replica is in doubt and it does not serve.",
-      [](const R& r) { return r.fault.empty() ? 0 : 1; });
 }
 
 void Builder::Snapshots(const std::vector<ReplicaStats>& replicas) {

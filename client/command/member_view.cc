@@ -44,7 +44,8 @@ MembersView BuildMembers(const ClusterAnswers& answers,
       if (answer.address != node.address()) continue;
       // Another node may have the address of one that has left.
       row.alive = answer.status.ok() && answer.response.node() == node.id();
-      if (!answer.status.ok()) row.reason = std::string(answer.status.message());
+      if (!answer.status.ok())
+        row.reason = std::string(answer.status.message());
     }
     if (node.state() != v1::LEFT) {
       for (const GroupView& group : cluster.groups) {

@@ -287,12 +287,12 @@ TEST_F(StartTest, ReturnsWhenItHasCaughtUp) {
   cluster_->Stop(2);
   GiveSupervisor();
   cluster_->SetApplied(2, 7);
-  EXPECT_EQ(Start(2, 0, 400), KV739_E_UNKNOWN);
+  EXPECT_EQ(Start(2, 0, 3000), KV739_E_UNKNOWN);
   EXPECT_THAT(kv739_last_error(), HasSubstr("is at 7 of 100 in group 0"));
   cluster_->Stop(2);
   cluster_->SetApplied(2, 100);
   cluster_->SetHealthy(2, false);
-  EXPECT_EQ(Start(2, 0, 400), KV739_E_UNKNOWN);
+  EXPECT_EQ(Start(2, 0, 3000), KV739_E_UNKNOWN);
   EXPECT_THAT(kv739_last_error(), HasSubstr("not healthy"));
   cluster_->Stop(2);
   cluster_->SetHealthy(2, true);
@@ -307,7 +307,7 @@ TEST_F(StartTest, WithoutAMajorityThereIsNobodyToCatchUpWith) {
   cluster_->SetHealthy(3, false);
   cluster_->SetLeader(kGroup, -1);
   EXPECT_EQ(Start(3, 0), KV739_OK) << kv739_last_error();
-  EXPECT_EQ(Start(2, 0, 400), KV739_E_UNKNOWN) << "three of five are enough";
+  EXPECT_EQ(Start(2, 0, 3000), KV739_E_UNKNOWN) << "three of five are enough";
   EXPECT_THAT(kv739_last_error(), HasSubstr("waits for a leader of group 0"));
 }
 
