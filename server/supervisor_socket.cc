@@ -64,7 +64,7 @@ absl::StatusOr<int> TakeLock(const std::string& path) {
         ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                S_IRUSR | S_IWUSR);
     if (fd < 0) return Wrong(path, strerror(errno));
-    absl::Cleanup close = [fd] { ::close(fd); };
+    absl::Cleanup close = [&fd] { ::close(fd); };
     if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return RunsAlready(fd);
     // The last owner may have removed it between the two calls.
     if (!IsNamed(fd, path)) continue;
