@@ -476,6 +476,8 @@ absl::StatusOr<v1::CheckedGroup> Cluster::Check(uint64_t group) {
   if (leader < 0) return absl::UnavailableError("no leader");
   grpc::ClientContext context;
   Prepare(context);
+  // A large group takes its time to hash.
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
   v1::CheckRequest request;
   request.add_groups(group);
   v1::CheckResponse response;
