@@ -122,8 +122,11 @@ Arguments Parse(int argc, char** argv) {
       arguments.options.seconds = static_cast<uint32_t>(Number(value()));
     } else if (name == "--without") {
       arguments.options.without |= FaultsOf(value());
+    } else if (name == "--with") {
+      arguments.options.with |= FaultsOf(value());
     } else if (name == "--only") {
-      arguments.options.without |= ~FaultsOf(value());
+      arguments.options.with |= FaultsOf(value());
+      arguments.options.without.set();
     } else if (name == "--clients") {
       arguments.options.clients = static_cast<int>(Number(value()));
     } else if (name == "--trace") {
@@ -154,13 +157,18 @@ Arguments Parse(int argc, char** argv) {
 std::string Again(const Options& options) {
   std::string text = absl::StrCat("kv739-sim --seed ", options.seed,
                                   " --seconds ", options.seconds);
-  std::string without;
-  for (size_t i = 0; i < kFaults; ++i) {
-    if (!options.without[i]) continue;
-    absl::StrAppend(&without, without.empty() ? "" : ",",
-                    FaultName(static_cast<Fault>(i)));
-  }
-  if (!without.empty()) absl::StrAppend(&text, " --without ", without);
+  auto add = [&text](absl::string_view name, const std::bitset<kFaults>& of) {
+    if (of.none()) return;
+    std::string names;
+    for (size_t i = 0; i < kFaults; ++i) {
+      if (!of[i]) continue;
+      absl::StrAppend(&names, names.empty() ? "" : ",",
+                      FaultName(static_cast<Fault>(i)));
+    }
+    absl::StrAppend(&text, " ", name, " ", of.all() ? "all" : names);
+  };
+  add("--with", options.with);
+  add("--without", options.without);
   if (options.clients > 0)
     absl::StrAppend(&text, " --clients ", options.clients);
   return text;
@@ -357,6 +365,7 @@ int Shrink(Arguments arguments) {
   for (size_t i = 0; i < kFaults; ++i) {
     if (!profile.faults[i]) continue;
     Options smaller = options;
+    smaller.with.reset(i);
     smaller.without.set(i);
     attempt(smaller);
   }

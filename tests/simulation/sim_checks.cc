@@ -94,6 +94,9 @@ void Checks::OnSend(NodeId node, NodeId to, GroupId group,
   } else if (const auto* ack =
                  std::get_if<raft::AppendEntriesResponse>(&message)) {
     if (!ack->success) return;
+    // It has dropped the replica since, and is no voter any more: whoever
+    // counts it all the same is told by what is committed.
+    if (durable != nullptr && !durable->start.index) return;
     if (durable == nullptr || durable->hard.term < ack->term ||
         durable->last() < ack->index) {
       Fail(absl::StrCat(

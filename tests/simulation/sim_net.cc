@@ -183,8 +183,12 @@ void SimNet::Try(int a, int b) {
   connection.up = true;
   ++connection.number;
   world_->journal().Note("connected", a, b, connection.number);
-  for (auto [self, peer] : {std::pair(&one, &two), std::pair(&two, &one)}) {
-    const uint64_t epoch = peer->maps()->epoch();
+  // Either may die of what it is told.
+  const uint64_t epochs[] = {two.maps()->epoch(), one.maps()->epoch()};
+  for (const bool first : {true, false}) {
+    SimServer* const self = first ? &one : &two;
+    const SimServer* const peer = first ? &two : &one;
+    const uint64_t epoch = epochs[first ? 0 : 1];
     connection.known_epoch[peer->index() < self->index() ? 0 : 1] = epoch;
     self->Deliver([host = self->host(), id = peer->id(), epoch] {
       host->OnPeerEpoch(id, epoch);

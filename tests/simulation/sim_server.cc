@@ -88,7 +88,9 @@ void SimServer::Look() {
     Note("map", map->epoch);
     world_->checks().OnMap(id(), *map, &process_->epoch);
   }
+  size_t replicas = 0;
   process_->host->ForEachReplica([&](const server::Replica& replica) {
+    ++replicas;
     const raft::GroupId group = replica.group();
     SeenReplica& seen = process_->seen[group];
     if (!Checks::Changed(replica.core(), seen)) return;
@@ -102,6 +104,16 @@ void SimServer::Look() {
     }
     world_->checks().Look(id(), group, replica.core(), replica.machine(),
                           written_[group], !process_->log->busy(), &seen);
+  });
+  if (replicas == process_->seen.size()) return;
+  // One that has gone may come again, as a new one.
+  std::erase_if(process_->seen, [&](const auto& item) {
+    bool there = false;
+    process_->host->ForEachReplica([&](const server::Replica& replica) {
+      there = there || replica.group() == item.first;
+    });
+    if (!there) Note("retired", item.first.value());
+    return !there;
   });
 }
 

@@ -135,7 +135,7 @@ void World::RunUntil(uint64_t time) {
     }
     Step();
   }
-  queue_.PassTo(time);
+  if (!checks_.failed()) queue_.PassTo(time);
 }
 
 template <typename F>
@@ -156,11 +156,34 @@ Result World::Run() {
   for (const auto& client : clients_) client->Start();
   // So that the cluster forms as a new one.
   RunUntil(3 * kSecond);
+  MindOutcasts();
   faults_->Start();
   RunUntil(uint64_t{options_.seconds} * kSecond * 3 / 4);
   if (!checks_.failed()) Calm();
   Finish();
   return result_;
+}
+
+// A server that lost its disk and reached nobody when it started takes itself
+// for the one of the cluster file. Who knew the old one refuses it.
+void World::MindOutcasts() {
+  for (const auto& server : servers_) {
+    if (!server->running() || server->gone()) continue;
+    const bool refused =
+        std::any_of(servers_.begin(), servers_.end(), [&](const auto& other) {
+          return other != server && other->directory().HasMet(server->id()) &&
+                 !other->directory()
+                      .CheckPeer(server->id(),
+                                 server->directory().identity().incarnation)
+                      .ok();
+        });
+    if (!refused) continue;
+    journal_.Note("outcast", server->index());
+    server->Crash(true, 0);
+    server->Wipe();
+    server->Start();
+  }
+  queue_.Add(now() + 2 * kSecond, [this] { MindOutcasts(); });
 }
 
 void World::Calm() {

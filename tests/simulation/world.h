@@ -96,6 +96,8 @@ class World {
   template <typename F>
   bool RunUntilTrue(uint64_t nanos, F&& done);
   void Calm();
+  // Gives a new disk to who is refused by the others, as an operator does.
+  void MindOutcasts();
   bool AllLed();
   bool AllEqual(std::string* why);
   void CheckHistories();

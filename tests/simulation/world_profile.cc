@@ -78,7 +78,7 @@ Profile DrawProfile(const Options& options) {
   const uint64_t pace = random.Between(40, 250);  // percent
   for (size_t i = 0; i < kFaults; ++i) {
     const bool drawn = random.Below(10'000) < kKinds[i].percent * share;
-    p.faults[i] = drawn && !calm && !options.without[i];
+    p.faults[i] = (drawn && !calm && !options.without[i]) || options.with[i];
     p.every_ms[i] =
         static_cast<uint32_t>(uint64_t{kKinds[i].every_ms} * pace / 100);
   }

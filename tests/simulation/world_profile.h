@@ -97,6 +97,7 @@ struct Options {
   uint64_t seed = 1;
   uint32_t seconds = 60;  // of faults and calm, before the end is checked
   bool trace = false;
+  std::bitset<kFaults> with;     // kinds that it has in any case
   std::bitset<kFaults> without;  // kinds that are left out
   int clients = 0;               // at most; 0: as drawn
 };
