@@ -197,6 +197,12 @@ void FakeFileSystem::SyncInode(Inode& inode) {
   inode.dirty.clear();
 }
 
+bool FakeFileSystem::Differs(const Inode& inode, uint64_t sector) {
+  const uint64_t at = sector * kSectorBytes;
+  return inode.now.compare(at, kSectorBytes, inode.durable, at, kSectorBytes) !=
+         0;
+}
+
 void FakeFileSystem::Write(Inode& inode, uint64_t offset,
                            absl::string_view data) {
   if (offset >= inode.now.size()) return;
@@ -371,7 +377,7 @@ void FakeFileSystem::PowerLoss(const Survives& survives,
   for (auto& [path, inode] : now_) {
     for (uint64_t sector : inode->dirty) {
       const uint64_t at = sector * kSectorBytes;
-      if (!survives()) continue;
+      if (!Differs(*inode, sector) || !survives()) continue;
       const uint64_t bytes =
           arrives ? std::min(arrives(), kSectorBytes) : kSectorBytes;
       inode->durable.replace(at, bytes, inode->now, at, bytes);
@@ -392,6 +398,15 @@ void FakeFileSystem::Restart() {
 uint64_t FakeFileSystem::operations() const {
   std::lock_guard lock(mu_);
   return operations_;
+}
+
+uint64_t FakeFileSystem::unsynced() const {
+  std::lock_guard lock(mu_);
+  uint64_t count = changes_.size();
+  for (const auto& [path, inode] : now_) {
+    for (uint64_t sector : inode->dirty) count += Differs(*inode, sector);
+  }
+  return count;
 }
 
 uint64_t FakeFileSystem::syncs() const {

@@ -106,7 +106,10 @@ class FakeFileSystem : public FileSystem {
   // Reads that touch these bytes fail until all of them were written again or
   // the file is removed.
   void MakeUnreadable(const std::string& path, uint64_t offset, uint64_t size);
-  // What is not synced survives or not as `survives` says. Of a sector that
+  // What is not synced survives or not as `survives` says; it is asked for each
+  // directory change and for each sector that differs from the disk, so
+  // unsynced() times at most (a change that builds on a lost one is lost
+  // with it). Of a sector that
   // does, `arrives` says how many of its first bytes are the new ones (more
   // than a sector: all); without it all are.
   using Arrives = std::function<uint64_t()>;
@@ -120,6 +123,7 @@ class FakeFileSystem : public FileSystem {
   // ---- looking in, and damage ----
 
   uint64_t operations() const;
+  uint64_t unsynced() const;
   uint64_t syncs() const;  // durable writes and syncs of files
   std::vector<std::string> Paths() const;
   std::string Contents(const std::string& path) const;
@@ -154,6 +158,7 @@ class FakeFileSystem : public FileSystem {
   static void Apply(const DirectoryChange& change,
                     std::map<std::string, InodePtr>* names);
   static void SyncInode(Inode& inode);
+  static bool Differs(const Inode& inode, uint64_t sector);
   class Call;
   static absl::Status Injected(Outcome outcome);
   std::string PathOf(const InodePtr& inode) const;
