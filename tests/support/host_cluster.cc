@@ -248,10 +248,9 @@ absl::StatusOr<std::unique_ptr<wal::Wal>> HostCluster::OpenWal(int index) {
 void HostCluster::ForgetGroup(int index, raft::GroupId group) {
   auto wal = OpenWal(index);
   ASSERT_TRUE(wal.ok()) << wal.status();
-  std::vector<wal::GroupWrite> writes(2);
-  writes[0].group = writes[1].group = group;
+  std::vector<wal::GroupWrite> writes(1);
+  writes[0].group = group;
   writes[0].remove_group = true;
-  writes[1].hard_state = (*wal)->recovered().at(group).hard_state;
   EXPECT_TRUE((*wal)->Append(writes).ok());
   EXPECT_TRUE(kv::StateMachine::Remove(nodes_[index]->engine.get(), group,
                                        nodes_[index]->directory)
