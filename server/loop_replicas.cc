@@ -76,13 +76,10 @@ void Loop::Retire(Replica* replica, Turn& turn) {
   hard_states_[group] = replica->hard_state();
   wal::GroupWrite log;
   log.group = group;
+  log.hard_state = hard_states_[group];
+  log.hard_state->commit = raft::Index();
   log.remove_group = true;
   turn.writes.push_back(std::move(log));
-  wal::GroupWrite vote;
-  vote.group = group;
-  vote.hard_state = hard_states_[group];
-  vote.hard_state->commit = raft::Index();
-  turn.writes.push_back(std::move(vote));
   DurableGroup durable;
   durable.replica = replica;
   durable.log_removed = true;

@@ -16,7 +16,16 @@ constexpr uint64_t kMaxSpan = uint64_t{1} << 32;
 
 absl::Status Replay::Add(const Record& record, Location at) {
   if (record.kind == RecordKind::kRemoval) {
-    groups_.erase(record.group);
+    auto it = groups_.find(record.group);
+    if (it == groups_.end()) return absl::OkStatus();
+    Group left;
+    left.hard_state = it->second.hard_state;
+    left.hard_state_at = it->second.hard_state_at;
+    if (left.hard_state_at) {
+      it->second = std::move(left);
+    } else {
+      groups_.erase(it);
+    }
     return absl::OkStatus();
   }
   Group& group = groups_[record.group];

@@ -65,6 +65,8 @@ struct Tally {
   uint64_t joins = 0;
 };
 
+constexpr unsigned kMaxSeedSeconds = 600;
+
 constexpr char kUsage[] =
     "usage: kv739-sim [--seed N | --seeds A-B] [--minutes M] [--jobs J]\n"
     "                 [--seconds S] [--without FAULT[,FAULT...]] [--clients "
@@ -207,6 +209,8 @@ void Work(const Arguments& arguments, uint64_t first, uint64_t step,
     Options options = arguments.options;
     options.seed = seed;
     tally->current = seed;
+    // One that does not come to an end is broken too.
+    alarm(kMaxSeedSeconds);
     const Result result = Simulate(options);
     ++tally->done;
     tally->nanos += result.nanos;

@@ -70,6 +70,15 @@ void Checks::OnWrite(NodeId node, const ShadowLog& before,
   }
 }
 
+const ShadowLog* Checks::Durable(NodeId node, GroupId group) const {
+  const ShadowLog* log = durable_(node, group);
+  if (log != nullptr) return log;
+  const auto lost = lost_.find(node);
+  if (lost == lost_.end()) return nullptr;
+  const auto it = lost->second.find(group);
+  return it == lost->second.end() ? nullptr : &it->second;
+}
+
 void Checks::OnVote(NodeId node, GroupId group, Term term, NodeId candidate) {
   auto [known, first] =
       groups_[group].votes.emplace(std::make_pair(node, term), candidate);
@@ -140,7 +149,7 @@ void Checks::OnLeaderCommit(NodeId node, GroupId id, const raft::Core& core,
     if (half->empty()) continue;
     size_t have = 0;
     for (NodeId voter : *half) {
-      const ShadowLog* log = durable_(voter, id);
+      const ShadowLog* log = Durable(voter, id);
       if (log == nullptr || !log->Covers(at)) continue;
       ++have;
       if (log->start.index < commit) example = log;

@@ -71,6 +71,10 @@ class Checks {
   void Look(raft::NodeId node, raft::GroupId group, const raft::Core& core,
             const kv::StateMachine& machine, const ShadowLog& written,
             bool log_idle, SeenReplica* seen);
+  // The disk of a node is lost; what it held counts where it was counted.
+  void OnDiskLost(raft::NodeId node, const ShadowLogs& durable) {
+    lost_[node] = durable;
+  }
   void OnMap(raft::NodeId node, const kv::ClusterMap& map, uint64_t* epoch);
 
   // ---- what is known ----
@@ -106,7 +110,10 @@ class Checks {
   void OnVote(raft::NodeId node, raft::GroupId group, raft::Term term,
               raft::NodeId candidate);
 
+  const ShadowLog* Durable(raft::NodeId node, raft::GroupId group) const;
+
   const DurableLog durable_;
+  std::map<raft::NodeId, ShadowLogs> lost_;
   std::string failure_;
   std::map<raft::GroupId, Group> groups_;
   std::map<uint64_t, uint64_t> maps_;  // epoch -> digest

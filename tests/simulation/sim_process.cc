@@ -118,7 +118,8 @@ void SimServer::Serve(std::shared_ptr<const kv::ClusterMap> map,
 void SimServer::StartFailed(const absl::Status& status) {
   Note("start failed", static_cast<uint64_t>(status.code()));
   const bool lost = absl::IsDataLoss(status) && suspect_;
-  const bool failed = injected_ || full_ || absl::IsAborted(status);
+  const bool failed = injected_ || full_ || absl::IsAborted(status) ||
+                      world_->now() < unreadable_until_;
   if (!lost && !failed) {
     world_->checks().Fail(absl::StrCat("P10 server ", index_,
                                        " does not start: ", status.ToString()));

@@ -22,6 +22,29 @@ SimServer::SimServer(World* world, int index, kv::Address address, bool later)
   if (world->profile().has(Fault::kClockRate)) {
     clock_.SetRate(world->random().Between(900, 1100));
   }
+  WatchDisk();
+}
+
+// Faults that the file system asks for.
+void SimServer::WatchDisk() {
+  const Profile& p = world_->profile();
+  if (!p.has(Fault::kReadError) && !p.has(Fault::kSyncFailure)) return;
+  disk_->files.SetFaults([this](const wal::DiskCall& call) {
+    wal::DiskFault fault;
+    if (call.op == wal::DiskOp::kRead) {
+      if (world_->now() < unreadable_until_)
+        fault.kind = wal::DiskFault::kError;
+      return fault;
+    }
+    const bool syncs =
+        call.op == wal::DiskOp::kSync ||
+        (call.op == wal::DiskOp::kWrite && world_->profile().direct);
+    if (!syncs || !sync_fails_) return fault;
+    sync_fails_ = false;
+    fault.kind = wal::DiskFault::kSyncFails;
+    fault.survives = [this] { return world_->random().Chance(1, 2); };
+    return fault;
+  });
 }
 
 SimServer::~SimServer() { EndProcess(); }
@@ -161,6 +184,7 @@ void SimServer::Start(bool join) {
   ++life_;
   injected_ = false;
   disk_->files.FailAt(0);
+  sync_fails_ = false;
   Note("start");
   if (!world_->calm() && world_->profile().has(Fault::kSyncFailure) &&
       world_->random().Chance(1, 10)) {
@@ -210,7 +234,13 @@ void SimServer::Crash(bool power_loss, uint64_t down) {
   disk_->store.Crash();
   const uint64_t survives = random.Below(5) * 25;  // percent
   if (power_loss) {
-    disk_->files.PowerLoss([&] { return random.Below(100) < survives; });
+    // Of a sector, too, only the beginning may get there.
+    const bool torn = random.Chance(1, 2);
+    disk_->files.PowerLoss([&] { return random.Below(100) < survives; },
+                           [&] {
+                             return torn ? random.Below(2 * wal::kSectorBytes)
+                                         : ~uint64_t{0};
+                           });
   } else {
     disk_->files.Restart();
   }
@@ -281,7 +311,8 @@ void SimServer::Wipe() {
   EndProcess();
   disk_ =
       std::make_unique<Disk>(world_->profile().direct, world_->random().Next());
-  suspect_ = gone_ = full_ = false;
+  suspect_ = gone_ = full_ = sync_fails_ = false;
+  unreadable_until_ = 0;
   stalled_until_ = 0;
 }
 
@@ -302,8 +333,18 @@ void SimServer::FailWrite() {
   if (state_ == State::kDown) return;
   Note("to fail in a write");
   injected_ = true;
+  if (world_->random().Chance(1, 2)) {
+    sync_fails_ = true;
+    return;
+  }
   disk_->files.FailAt(disk_->files.operations() +
                       world_->random().Between(1, 3));
+}
+
+void SimServer::FailReads(uint64_t nanos) {
+  Note("reads fail", nanos / kMillisecond);
+  injected_ = true;
+  unreadable_until_ = world_->now() + nanos;
 }
 
 void SimServer::StallDisk(uint64_t nanos) {
@@ -322,7 +363,7 @@ void SimServer::FillDisk(uint64_t nanos, bool really) {
   Note("disk is full", nanos / kMillisecond, really ? 1 : 0);
   full_ = true;
   if (really) {
-    disk_->files.SetCapacity(1);
+    disk_->files.SetCapacity(1, world_->random().Chance(1, 2));
     injected_ = true;
   }
   world_->queue().Add(world_->now() + nanos, [this, disk = disk_.get()] {
@@ -360,6 +401,8 @@ void SimServer::EndFaults() {
   disk_->store.DieAt(0, false, nullptr);
   disk_->store.Stall(false);
   full_ = false;
+  sync_fails_ = false;
+  unreadable_until_ = 0;
   stalled_until_ = std::min(stalled_until_, world_->now());
   Resume();
 }

@@ -111,6 +111,7 @@ class SimServer {
   // Dies in the middle of a write to its disk, soon.
   void DieInWrite(uint64_t steps);
   void FailWrite();
+  void FailReads(uint64_t nanos);
   void StallDisk(uint64_t nanos);
   void StallStore(uint64_t nanos);
   void FillDisk(uint64_t nanos, bool really);
@@ -180,6 +181,7 @@ class SimServer {
   void StartFailed(const absl::Status& status);
   void CheckFound(const std::vector<server::HostedReplica>& replicas);
   void StartLog();
+  void WatchDisk();
   absl::Status StartHost(std::vector<server::HostedReplica> replicas);
   void Tick();
   void OnNewMap();
@@ -209,6 +211,8 @@ class SimServer {
   bool injected_ = false;  // a failure of its disk, since it started
   bool full_ = false;
   uint64_t stalled_until_ = 0;
+  uint64_t unreadable_until_ = 0;
+  bool sync_fails_ = false;  // the next one
 
   std::vector<std::pair<raft::NodeId, PeerBatch>> outbox_;
   std::vector<Reply> replies_;

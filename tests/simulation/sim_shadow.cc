@@ -41,7 +41,9 @@ void ShadowLog::Write(const wal::GroupWrite& write) {
 
 void Write(const wal::GroupWrite& write, ShadowLogs* logs) {
   if (write.remove_group) {
-    logs->erase(write.group);
+    // Nothing stays but the hard state.
+    ShadowLog& log = (*logs)[write.group];
+    log = ShadowLog{{}, {}, write.hard_state.value_or(log.hard)};
     return;
   }
   (*logs)[write.group].Write(write);
@@ -65,6 +67,14 @@ ShadowLog ShadowOf(const raft::InitialState& state) {
 std::string Missing(const ShadowLog& durable, const ShadowLog& found,
                     const std::deque<wal::GroupWrite>& under_way,
                     raft::GroupId group) {
+  if (found.hard.term < durable.hard.term) {
+    return absl::StrCat("term ", durable.hard.term.value(), ", it has ",
+                        found.hard.term.value());
+  }
+  if (found.hard.term == durable.hard.term && durable.hard.vote &&
+      found.hard.vote != durable.hard.vote) {
+    return absl::StrCat("its vote in term ", durable.hard.term.value());
+  }
   Index replaced = durable.last() + 1;  // from here on
   for (const wal::GroupWrite& write : under_way) {
     if (write.group != group) continue;
@@ -75,14 +85,6 @@ std::string Missing(const ShadowLog& durable, const ShadowLog& found,
     if (write.compact && !durable.Covers(*write.compact)) {
       replaced = std::min(replaced, durable.start.index + 1);
     }
-  }
-  if (found.hard.term < durable.hard.term) {
-    return absl::StrCat("term ", durable.hard.term.value(), ", it has ",
-                        found.hard.term.value());
-  }
-  if (found.hard.term == durable.hard.term && durable.hard.vote &&
-      found.hard.vote != durable.hard.vote) {
-    return absl::StrCat("its vote in term ", durable.hard.term.value());
   }
   for (Index at = durable.start.index + 1; at < replaced; ++at) {
     if (at <= found.start.index) continue;

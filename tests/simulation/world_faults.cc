@@ -93,6 +93,8 @@ void FaultMaker::Make(Fault fault) {
       return;
     case Fault::kSyncFailure:
       return any->FailWrite();
+    case Fault::kReadError:
+      return any->FailReads(Between(50, 4'000));
     case Fault::kFullDisk:
       return any->FillDisk(Between(500, 6'000), random_.Chance(1, 3));
     case Fault::kStall:
