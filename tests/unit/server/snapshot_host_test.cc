@@ -494,6 +494,37 @@ TEST_F(InstallTest, TheLeaderMayChangeInTheMiddle) {
   EXPECT_EQ(cluster_.streams_opened(), 1u);
 }
 
+// What came is of another snapshot, so it is thrown away; before the pause is
+// over another leader offers another one.
+TEST_F(InstallTest, AnotherOfferMayComeWhenAllWasThrownAway) {
+  LeaveBehind();
+  std::string old_chunk;
+  Faults([&](int, int, int number, std::string* chunk) {
+    if (number == 0 && !chunk->empty()) old_chunk = *chunk;
+    return Fault::kNone;
+  });
+  cluster_.Restart(down_);
+  ExpectEqual();
+  ASSERT_FALSE(old_chunk.empty());
+  LeaveBehind();
+  bool replaced = false;
+  Faults([&](int, int, int number, std::string* chunk) {
+    if (number > 0 || chunk->empty() || replaced) return Fault::kNone;
+    replaced = true;
+    *chunk = old_chunk;
+    return Fault::kNone;
+  });
+  cluster_.Restart(down_);
+  for (int i = 0; i < 500 && !replaced; ++i) cluster_.Tick();
+  ASSERT_TRUE(replaced);
+  PutMany(cluster_, 20, 1, kValueBytes);
+  cluster_.host(leader_)->TransferLeadership(
+      kGroup, cluster_.map().nodes[(leader_ + 2) % 5].id, [](auto) {});
+  cluster_.Tick(8);
+  EXPECT_NE(cluster_.ElectLeader(kGroup), leader_);
+  ExpectEqual(2);
+}
+
 TEST_F(InstallTest, NothingIsAppliedToAStateThatIsBeingReplaced) {
   LeaveBehind();
   cluster_.StallBackground(down_, true);
