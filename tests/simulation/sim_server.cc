@@ -243,6 +243,8 @@ void SimServer::Crash(bool power_loss, uint64_t down) {
                            });
   } else {
     disk_->files.Restart();
+    // Direct writes leave nothing in caches that is not on the disk.
+    if (world_->profile().direct) disk_->files.DropCaches();
   }
   state_ = State::kDown;
   world_->net().ServerDown(index_, power_loss);

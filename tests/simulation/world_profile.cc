@@ -61,8 +61,9 @@ absl::string_view FaultName(Fault fault) {
 }
 
 std::string Profile::Describe() const {
-  std::string text = absl::StrCat(servers, "+", later, " servers, ", clients,
-                                  "x", workers, " clients,");
+  std::string text =
+      absl::StrCat(servers, "+", later, " servers, ", clients, "x", workers,
+                   " clients, ", direct ? "direct" : "buffered", " log,");
   for (size_t i = 0; i < kFaults; ++i) {
     if (faults[i]) absl::StrAppend(&text, " ", kKinds[i].name);
   }
