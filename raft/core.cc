@@ -102,6 +102,7 @@ Index Core::applied() const { return impl_->log().applied(); }
 Index Core::commit() const { return impl_->log().committed(); }
 Index Core::last_index() const { return impl_->log().last(); }
 LogPosition Core::log_start() const { return impl_->log().snapshot(); }
+Index Core::MemberSince(NodeId peer) const { return impl_->MemberSince(peer); }
 uint64_t Core::dropped() const { return impl_->dropped(); }
 CoreStatus Core::Status() const { return impl_->Status(); }
 

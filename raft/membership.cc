@@ -16,6 +16,15 @@
 
 namespace kv739::raft {
 
+Index Core::Impl::MemberSince(NodeId peer) const {
+  Index since = configurations_.back().index;
+  for (auto at = configurations_.rbegin(); at != configurations_.rend(); ++at) {
+    if (!at->configuration.Contains(peer)) break;
+    since = at->index;
+  }
+  return since;
+}
+
 bool Core::Impl::IsAlone() const {
   const Configuration& c = configuration();
   return !c.joint() && c.voters.size() == 1 && c.voters.front() == self();

@@ -32,6 +32,11 @@ absl::Status Lost(raft::GroupId group, absl::string_view what) {
   return absl::DataLossError(absl::StrCat("group ", group.value(), ": ", what));
 }
 
+// Every group's log begins behind kFirstPosition or later.
+bool HasLog(const wal::RecoveredGroup& log) {
+  return log.start.index || log.last_index;
+}
+
 // Of an entry of the log or of its start; none for any other index.
 raft::Term TermAt(const wal::RecoveredGroup& log, raft::Index index) {
   if (index == log.start.index) return log.start.term;
@@ -172,10 +177,20 @@ absl::Status CreateReplicas(kv::Engine* engine, wal::Wal* wal,
   return wal->Append(logs);
 }
 
-absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,
-                                                        wal::Wal* wal) {
+absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(
+    kv::Engine* engine, wal::Wal* wal, const std::string& install_dir) {
   auto groups = kv::StateMachine::List(*engine);
   if (!groups.ok()) return groups.status();
+  for (auto group = groups->begin(); group != groups->end();) {
+    auto log = wal->recovered().find(*group);
+    if (log == wal->recovered().end() || HasLog(log->second)) {
+      ++group;
+      continue;
+    }
+    absl::Status status = kv::StateMachine::Remove(engine, *group, install_dir);
+    if (!status.ok()) return status;
+    group = groups->erase(group);
+  }
   std::vector<HostedReplica> replicas;
   for (raft::GroupId group : *groups) {
     auto replica = LoadReplica(engine, wal, group);

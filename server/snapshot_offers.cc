@@ -23,7 +23,8 @@ void SnapshotOffers::Need(raft::NodeId peer, const raft::Core& core) {
   offer = Offer();
   offer.id = NewId();
   // Behind it our log goes on without a gap.
-  const raft::Index at_least = core.log_start().index;
+  const raft::Index at_least =
+      std::max(core.log_start().index, core.MemberSince(peer));
   context_->background->Run(
       [context = *context_, group = group_, peer, id = offer.id, at_least] {
         if (!context.gate->Enter()) return;
