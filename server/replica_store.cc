@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 
 namespace kv739::server {
 namespace {
@@ -54,7 +55,8 @@ raft::Term TermAt(const wal::RecoveredGroup& log, raft::Index index) {
 // one means that the log has lost something else.
 absl::Status BeginLogBehind(raft::LogPosition applied, raft::GroupId group,
                             wal::Wal* wal, wal::RecoveredGroup* log) {
-  if (log->hard_state.term < applied.term) {
+  if (log->hard_state.term < applied.term ||
+      KV739_PLANTED(S4_snapshot_ahead_of_the_log_refused)) {
     return Lost(group, absl::StrCat("the state machine has applied entry ",
                                     applied.index.value(), " of term ",
                                     applied.term.value(),
@@ -183,7 +185,8 @@ absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(
   if (!groups.ok()) return groups.status();
   for (auto group = groups->begin(); group != groups->end();) {
     auto log = wal->recovered().find(*group);
-    if (log == wal->recovered().end() || HasLog(log->second)) {
+    if (log == wal->recovered().end() || HasLog(log->second) ||
+        KV739_PLANTED(M6_state_without_a_log_serves)) {
       ++group;
       continue;
     }
