@@ -276,7 +276,8 @@ absl::Status HostCluster::StartHost(int index) {
   node.log = std::make_unique<NodeLog>(node.wal.get(), &node);
   node.transport = std::make_unique<NodeTransport>(this, index);
   node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
-  auto replicas = server::LoadReplicas(node.engine.get(), node.wal.get());
+  auto replicas =
+      server::LoadReplicas(node.engine.get(), node.wal.get(), node.directory);
   if (!replicas.ok()) return replicas.status();
   server::HostOptions options = options_;
   options.self = node.id;
