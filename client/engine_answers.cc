@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/engine.h"
+#include "raft/planted.h"
 
 namespace kv739::client {
 
@@ -106,7 +107,8 @@ void Engine::OnRefused(const OperationPtr& operation, NodeIndex node,
     SessionFailed(operation->request.group, code, operation->last_problem);
     return;
   }
-  if (operation->request.IsWrite() && operation->doubt > 0) {
+  if (operation->request.IsWrite() && operation->doubt > 0 &&
+      !KV739_PLANTED(K4_client_calls_doubt_a_failure)) {
     code = KV739_E_UNKNOWN;
     operation->last_problem +=
         "; an earlier try of the write may have taken effect";
@@ -123,7 +125,7 @@ void Engine::OnIdentityRefused(const OperationPtr& operation,
     return;
   }
   SessionLost(identity);
-  if (operation->doubt > 0) {
+  if (operation->doubt > 0 && !KV739_PLANTED(K1_blind_retry)) {
     FinishFailed(operation, KV739_E_UNKNOWN,
                  absl::StrCat(operation->last_problem,
                               "; an earlier try of the write may have taken "

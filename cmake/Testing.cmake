@@ -6,7 +6,7 @@ find_package(GTest CONFIG REQUIRED)
 # Programs that run under the sanitizers too (./run sanitize): code of ours
 # that does not run on gRPC's threads, because Debian's gRPC is built without a
 # sanitizer. They get the label `core`; the target core_tests builds them.
-set(KV739_CORE_TESTS "^((raft|kv|wal|host|cluster_sim)_|client_(routing|session|timer|engine))")
+set(KV739_CORE_TESTS "^((raft|kv|wal|host|cluster_sim|world_sim)_|client_(routing|session|timer|engine))")
 add_custom_target(core_tests)
 
 function(kv739_test name)

@@ -10,6 +10,7 @@
 
 #include "kv/engine.h"
 #include "kv/range_set.h"
+#include "raft/planted.h"
 
 namespace kv739::kv {
 namespace {
@@ -212,7 +213,9 @@ void MemoryEngineImpl::Replace(const std::string& begin, const std::string& end,
   const std::lock_guard lock(mutex_);
   const auto replaced = [&](const Map& old) {
     auto map = std::make_shared<Map>(old);
-    map->erase(map->lower_bound(begin), map->lower_bound(end));
+    if (!KV739_PLANTED(S6_old_keys_survive)) {
+      map->erase(map->lower_bound(begin), map->lower_bound(end));
+    }
     map->insert(content.begin(), content.end());
     return map;
   };

@@ -13,6 +13,7 @@
 #include "kv/pending_writes.h"
 #include "kv/records.h"
 #include "kv/session_table.h"
+#include "raft/planted.h"
 
 namespace kv739::kv {
 namespace {
@@ -117,12 +118,16 @@ class StateMachineImpl : public StateMachine {
         raft::DecodeConfiguration(record);
     if (!configuration.ok()) return Damaged(group_, "configuration");
     auto sessions = std::make_unique<SessionTable>(group_, kLimits);
-    absl::Status status = sessions->Restore(*view, meta->sessions_opened);
+    absl::Status status;
+    if (!KV739_PLANTED(K2_sessions_forgotten_at_restart)) {
+      status = sessions->Restore(*view, meta->sessions_opened);
+    }
     if (!status.ok()) return status;
     absl::StatusOr<std::shared_ptr<const ClusterMap>> directory =
         ReadDirectory(*view);
     if (!directory.ok()) return directory.status();
     meta_ = *meta;
+    if (KV739_PLANTED(C3_version_not_restored)) meta_.last_version = 0;
     configuration_ = *std::move(configuration);
     sessions_ = std::move(sessions);
     directory_ = *std::move(directory);
@@ -205,8 +210,16 @@ class StateMachineImpl : public StateMachine {
       meta_.applied = {entry.term, entry.index};
     }
     pending_.WriteTo(batch_.get());
-    sessions_->WriteTo(batch_.get());
+    if (!KV739_PLANTED(K2_sessions_not_stored)) {
+      sessions_->WriteTo(batch_.get());
+    }
     meta_.sessions_opened = sessions_->opened();
+    if (KV739_PLANTED(C2_applied_index_first)) {
+      const std::unique_ptr<Batch> first = engine_->NewBatch();
+      first->Put(meta_key_, EncodeMeta(meta_));
+      absl::Status status = engine_->Apply(first.get());
+      if (!status.ok()) return status;
+    }
     batch_->Put(meta_key_, EncodeMeta(meta_));
     if (changed_directory_ != nullptr) {
       batch_->Put(DirectoryKey(group_), EncodeClusterMap(*changed_directory_));
@@ -256,7 +269,8 @@ class StateMachineImpl : public StateMachine {
     if (command.session == 0) return Execute(command, result);
 
     const SessionTable::Admission admission = sessions_->Admit(command, index);
-    if (admission.duplicate != nullptr) {
+    if (admission.duplicate != nullptr &&
+        !KV739_PLANTED(K1_repetition_done_again)) {
       return Repeat(command, *admission.duplicate, result);
     }
     result->code = admission.code;

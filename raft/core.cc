@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "raft/check.h"
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
 namespace {
@@ -102,6 +103,7 @@ Index Core::applied() const { return impl_->log().applied(); }
 Index Core::commit() const { return impl_->log().committed(); }
 Index Core::last_index() const { return impl_->log().last(); }
 LogPosition Core::log_start() const { return impl_->log().snapshot(); }
+Index Core::MemberSince(NodeId peer) const { return impl_->MemberSince(peer); }
 uint64_t Core::dropped() const { return impl_->dropped(); }
 CoreStatus Core::Status() const { return impl_->Status(); }
 
@@ -121,6 +123,7 @@ Core::Impl::Impl(const Options& options, InitialState state, Random* random)
                                   : std::move(state.applied_configuration)});
   // A configuration counts from when it is in the log, committed or not.
   for (Index i = log_.applied() + 1; i <= log_.last(); ++i) {
+    if (KV739_PLANTED(M3_uncommitted_configuration_forgotten)) break;
     const Entry& entry = log_.At(i);
     if (entry.kind != EntryKind::kConfiguration) continue;
     configurations_.push_back({i, *DecodeConfiguration(*entry.data)});
@@ -196,7 +199,10 @@ void Core::Impl::Persisted(const PersistedPosition& position) {
   // have been overwritten since, and what overwrote it overwritten by its like
   // (the ABA race). Whoever moves to a new term persists that, so another
   // answer is on its way.
-  if (position.hard_state_term != term_) return;
+  if (position.hard_state_term != term_ &&
+      !KV739_PLANTED(L2_late_completion_believed)) {
+    return;
+  }
   log_.PersistedTo(position.last);
   if (is_leader()) {
     AdvanceCommit();
@@ -243,7 +249,7 @@ Ready Core::Impl::TakeReady() {
   // The commit index alone is not worth a sync; it goes along when there is
   // one anyway.
   const HardState now = hard_state();
-  if (MustPersistHardState() ||
+  if ((MustPersistHardState() && !KV739_PLANTED(E3_vote_in_memory_only)) ||
       (!ready.persist.empty() && now != persisted_hard_state_)) {
     ready.persist.hard_state = now;
     persisted_hard_state_ = now;

@@ -178,7 +178,12 @@ class Core {
   Index commit() const;
   Index last_index() const;
   LogPosition log_start() const;  // the log begins behind it
-  uint64_t dropped() const;       // messages that made no sense
+  // The entry since which `peer` has been a member without a break, or the
+  // oldest configuration that is known. A snapshot for it must reach this: one
+  // that went and came back has forgotten what it acknowledged, and with this
+  // entry it has all again that was ever committed by its word.
+  Index MemberSince(NodeId peer) const;
+  uint64_t dropped() const;  // messages that made no sense
   CoreStatus Status() const;
 
  private:

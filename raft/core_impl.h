@@ -43,6 +43,7 @@ class Core::Impl {
   bool HasReady() const;
   Ready TakeReady();
   CoreStatus Status() const;
+  Index MemberSince(NodeId peer) const;
 
   bool is_leader() const { return std::holds_alternative<Leader>(role_); }
   bool transferring() const {

@@ -2,6 +2,7 @@
 // it, and what it commits it cannot apply: after an election timeout without
 // anything becoming durable it hands over, and after two it steps down.
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
 
@@ -12,6 +13,7 @@ void Core::Impl::TickDiskStall() {
     return;
   }
   if (IsAlone()) return;  // there is nobody else
+  if (KV739_PLANTED(O3_leader_with_a_dead_disk)) return;
   ++stalled_ticks_;
   if (stalled_ticks_ == options_.election_timeout_ticks) {
     // It may fail; then the second timeout decides.

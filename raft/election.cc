@@ -5,6 +5,7 @@
 
 #include "raft/check.h"
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 #include "raft/quorum.h"
 
 namespace kv739::raft {
@@ -22,7 +23,7 @@ void Core::Impl::TickElection() {
   if (!MayCampaign()) {
     // A learner cannot do anything about it, but says that it has no leader.
     BecomeFollower(term_, NodeId());
-  } else if (options_.pre_vote) {
+  } else if (options_.pre_vote && !KV739_PLANTED(E2_no_pre_vote)) {
     StartPreVote();
   } else {
     StartElection(/*transfer=*/false);
@@ -100,6 +101,7 @@ void Core::Impl::OnRequestVote(NodeId from, const RequestVote& m) {
   }
   if (m.term < term_) {
     // The newer term in the answer is what ends a stand-off of pre-votes.
+    if (KV739_PLANTED(E1_silent_refusal)) return;
     Send(from, RequestVoteResponse{term_, m.pre_vote, false});
     return;
   }
@@ -109,8 +111,17 @@ void Core::Impl::OnRequestVote(NodeId from, const RequestVote& m) {
   // term to come is bound by no vote given so far.
   const bool may_vote =
       (m.pre_vote && m.term > term_) || vote_ == from || (!vote_ && !leader());
+  // Who does not know its group yet has no say in it: it may have been here
+  // before and have forgotten, with its log, what it acknowledged. Whoever asks
+  // goes by an old configuration, in which it still counts.
+  const bool member = KV739_PLANTED(M6_vote_without_a_log) ||
+                      configuration() != Configuration();
+  if (KV739_PLANTED(M7_learner_gives_no_vote) &&
+      !configuration().IsVoter(self())) {
+    return;
+  }
   // Section 5.4.1: only to a log that is at least as complete as ours.
-  const bool granted = may_vote && log_.IsUpToDate(m.last);
+  const bool granted = member && may_vote && log_.IsUpToDate(m.last);
   if (m.pre_vote) {
     // A granted one names the term that was asked about; a refused one ours.
     Send(from, RequestVoteResponse{granted ? m.term : term_, true, granted});
@@ -120,6 +131,9 @@ void Core::Impl::OnRequestVote(NodeId from, const RequestVote& m) {
     vote_ = from;
     // A candidate gets its time before we try ourselves.
     election_elapsed_ = 0;
+  }
+  if (KV739_PLANTED(E3_vote_answered_before_the_disk)) {
+    return Send(from, RequestVoteResponse{term_, false, granted});
   }
   SendAfterPersist(from, RequestVoteResponse{term_, false, granted});
 }
@@ -172,6 +186,11 @@ void Core::Impl::BecomeLeader() {
   // reads answered, only once an entry of this term is committed.
   static const Payload empty = MakePayload("");
   AppendToLog({term_, log_.last() + 1, EntryKind::kNoop, empty});
+  if (KV739_PLANTED(M5_joint_state_left_at_once) && configuration().joint()) {
+    Configuration final_one = configuration();
+    final_one.outgoing.clear();
+    AppendConfiguration(final_one);
+  }
   // Followers learn of us from the first AppendEntries.
 }
 

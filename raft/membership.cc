@@ -13,8 +13,18 @@
 #include "absl/status/status.h"
 #include "raft/check.h"
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
+
+Index Core::Impl::MemberSince(NodeId peer) const {
+  Index since = configurations_.back().index;
+  for (auto at = configurations_.rbegin(); at != configurations_.rend(); ++at) {
+    if (!at->configuration.Contains(peer)) break;
+    since = at->index;
+  }
+  return since;
+}
 
 bool Core::Impl::IsAlone() const {
   const Configuration& c = configuration();
@@ -49,7 +59,8 @@ void Core::Impl::TruncateLog(Index from) {
   log_.TruncateFrom(from);
   // Section 6: what is cut off no longer counts.
   bool changed = false;
-  while (configurations_.size() > 1 && configurations_.back().index >= from) {
+  while (!KV739_PLANTED(M3_configuration_not_rolled_back) &&
+         configurations_.size() > 1 && configurations_.back().index >= from) {
     configurations_.pop_back();
     changed = true;
   }
@@ -89,7 +100,7 @@ absl::StatusOr<LogPosition> Core::Impl::ProposeConfiguration(
   }
   // Until then an earlier leader's change may be in the log of a majority, and
   // ours would build on another one.
-  if (!CommittedInOwnTerm()) {
+  if (!CommittedInOwnTerm() && !KV739_PLANTED(M1_change_before_own_commit)) {
     return absl::UnavailableError("nothing is committed in this term yet");
   }
   if (Changing()) {
@@ -121,6 +132,10 @@ LogPosition Core::Impl::AppendConfiguration(
 void Core::Impl::ContinueChange() {
   if (!ConfigurationCommitted()) return;
   if (configuration().joint()) {
+    if (KV739_PLANTED(M4_stuck_in_the_joint_state) &&
+        log_.TermAt(configurations_.back().index) != term_) {
+      return;
+    }
     Configuration final_one = configuration();
     final_one.outgoing.clear();
     AppendConfiguration(final_one);

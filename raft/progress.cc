@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "raft/check.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
 
@@ -65,7 +66,7 @@ bool Progress::Acknowledged(Index index, Index first) {
   if (state_ == State::kSnapshot && match_ + 1 < first) return news;
   next_ = std::max(next_, match_ + 1);
   answered_ = true;
-  inflights_.FreeTo(index);
+  if (!KV739_PLANTED(L5_window_never_opens)) inflights_.FreeTo(index);
   if (state_ != State::kReplicate) {
     state_ = State::kReplicate;
     paused_ = false;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
 namespace {
@@ -43,7 +44,9 @@ VoteOutcome MajorityVote(const std::vector<NodeId>& voters,
 uint64_t QuorumValue(const Configuration& configuration,
                      absl::FunctionRef<uint64_t(NodeId)> reached) {
   const uint64_t value = MajorityValue(configuration.voters, reached);
-  if (!configuration.joint()) return value;
+  if (!configuration.joint() || KV739_PLANTED(M2_new_majority_alone)) {
+    return value;
+  }
   return std::min(value, MajorityValue(configuration.outgoing, reached));
 }
 

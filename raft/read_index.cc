@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "raft/planted.h"
+
 namespace kv739::raft {
 
 bool ReadIndexQueue::Add(ReadId id) {
@@ -12,7 +14,9 @@ bool ReadIndexQueue::Add(ReadId id) {
 }
 
 void ReadIndexQueue::Start(Index commit) {
-  rounds_.push_back({++newest_, commit, std::move(waiting_)});
+  // A confirmation from before the read does for it.
+  if (!KV739_PLANTED(R1_old_round_confirms) || newest_ == 0) ++newest_;
+  rounds_.push_back({newest_, commit, std::move(waiting_)});
   waiting_.clear();
 }
 

@@ -1,5 +1,6 @@
 // Linearizable reads by ReadIndex: thesis section 6.4.
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 #include "raft/quorum.h"
 
 namespace kv739::raft {
@@ -15,7 +16,8 @@ bool Core::Impl::CanStartRead() const {
   // Thesis 6.4, step 1: before an entry of its own term is committed, a leader
   // does not know which entries are committed.
   const auto* leader = std::get_if<Leader>(&role_);
-  return leader != nullptr && leader->reads.CanStart() && CommittedInOwnTerm();
+  return leader != nullptr && leader->reads.CanStart() &&
+         (CommittedInOwnTerm() || KV739_PLANTED(R2_read_before_own_commit));
 }
 
 void Core::Impl::StartReads() {

@@ -4,6 +4,7 @@
 
 #include "raft/check.h"
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 #include "raft/quorum.h"
 
 namespace kv739::raft {
@@ -77,6 +78,10 @@ void Core::Impl::OnAppendEntries(NodeId from, const AppendEntries& m) {
     break;
   }
   for (; next < m.entries.size(); ++next) AppendToLog(m.entries[next]);
+  if (KV739_PLANTED(L3_old_append_truncates) && covered < log_.last() &&
+      covered >= log_.committed()) {
+    TruncateLog(covered + 1);
+  }
 
   // Section 5.3: nothing is known yet of our entries behind `covered`.
   log_.CommitTo(std::min(m.commit, covered));
@@ -92,6 +97,9 @@ void Core::Impl::Acknowledge(NodeId to, Index index) {
       ack->index = std::max(ack->index, index);
       return;
     }
+  }
+  if (KV739_PLANTED(L1_acknowledged_before_durable)) {
+    return Send(to, AppendEntriesResponse{term_, true, index, {}});
   }
   SendAfterPersist(to, AppendEntriesResponse{term_, true, index, {}});
 }
@@ -152,13 +160,18 @@ void Core::Impl::AdvanceCommit() {
   auto& leader = std::get<Leader>(role_);
   const Index index = QuorumIndex(configuration(), [&](NodeId node) {
     // Our own copy counts once it is durable, like any other.
-    if (node == self()) return log_.durable();
+    if (node == self()) {
+      return KV739_PLANTED(L1_own_copy_counts_at_once) ? log_.last()
+                                                       : log_.durable();
+    }
     const Progress* peer = leader.Find(node);
     return peer != nullptr ? peer->match() : Index();
   });
   // Section 5.4.2, figure 8: copies are counted for our own term only;
   // everything before is committed with it.
-  if (index <= log_.committed() || log_.TermAt(index) != term_) return;
+  const bool own_term = KV739_PLANTED(C1_old_term_committed_by_counting) ||
+                        log_.TermAt(index) == term_;
+  if (index <= log_.committed() || !own_term) return;
   log_.CommitTo(index);
   leader.uncommitted.CommittedTo(index);
   ContinueChange();
@@ -168,7 +181,7 @@ void Core::Impl::AdvanceCommit() {
 
 void Core::Impl::TickLeader() {
   // Thesis section 6.2: a leader that hears from no quorum is none.
-  if (options_.check_quorum &&
+  if (options_.check_quorum && !KV739_PLANTED(E5_no_quorum_check) &&
       !QuorumHeardWithin(options_.election_timeout_ticks)) {
     return BecomeFollower(term_, NodeId());
   }
@@ -204,8 +217,10 @@ void Core::Impl::TickLeader() {
 void Core::Impl::SendHeartbeats() {
   const auto& leader = std::get<Leader>(role_);
   for (const Progress& peer : leader.peers) {
-    Send(peer.id(), Heartbeat{term_, std::min(peer.match(), log_.committed()),
-                              leader.reads.newest()});
+    const Index known = KV739_PLANTED(L3_heartbeat_commits_unmatched)
+                            ? log_.committed()
+                            : std::min(peer.match(), log_.committed());
+    Send(peer.id(), Heartbeat{term_, known, leader.reads.newest()});
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "raft/check.h"
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
 
@@ -26,6 +27,7 @@ void Core::Impl::OnInstallSnapshot(NodeId from, const InstallSnapshot& m) {
     log_.CommitTo(position.index);
   }
   if (position.index <= log_.committed()) {
+    if (KV739_PLANTED(S8_snapshot_offered_for_ever)) return;
     // Not needed (any more): let the leader go on behind what we have.
     return Acknowledge(from, log_.committed());
   }
@@ -51,7 +53,8 @@ void Core::Impl::SnapshotInstalled(const SnapshotMeta& meta) {
   std::vector<ConfigurationAt> configurations = {
       {position.index, meta.configuration}};
   for (ConfigurationAt& later : configurations_) {
-    if (kept && later.index > position.index) {
+    if ((kept || KV739_PLANTED(S2_configuration_of_the_old_log_kept)) &&
+        later.index > position.index) {
       configurations.push_back(std::move(later));
     }
   }

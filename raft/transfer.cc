@@ -2,6 +2,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "raft/core_impl.h"
+#include "raft/planted.h"
 
 namespace kv739::raft {
 
@@ -32,7 +33,8 @@ void Core::Impl::ContinueTransfer() {
   const Progress* peer = leader.Find(leader.transfer->target);
   if (peer == nullptr) {
     leader.transfer.reset();
-  } else if (peer->match() == log_.last()) {
+  } else if (peer->match() == log_.last() ||
+             KV739_PLANTED(E7_transfer_to_one_that_lags)) {
     // It has everything, and proposals are held back: it wins at once.
     Send(peer->id(), TimeoutNow{term_});
   }
@@ -44,7 +46,8 @@ void Core::Impl::TickTransfer() {
   // nobody would be worse than staying.
   bool gave_up = false;
   if (leader.transfer &&
-      ++leader.transfer->elapsed >= options_.election_timeout_ticks) {
+      ++leader.transfer->elapsed >= options_.election_timeout_ticks &&
+      !KV739_PLANTED(E6_transfer_never_given_up)) {
     leader.transfer_failed = leader.transfer->target;
     leader.transfer.reset();
     gave_up = true;

@@ -105,6 +105,11 @@ class Host::Impl {
   std::shared_ptr<const kv::ClusterMap> map() const {
     return parts_.maps->Get();
   }
+  void ForEachReplica(absl::FunctionRef<void(const Replica&)> visit) const {
+    for (const auto& loop : loops_) {
+      for (const auto& replica : loop->replicas()) visit(*replica);
+    }
+  }
   bool AllGroupsHaveLeader() const {
     return std::all_of(loops_.begin(), loops_.end(), [](const auto& loop) {
       return loop->AllGroupsHaveLeader();
@@ -463,5 +468,9 @@ void Host::RebuildReplica(raft::GroupId group, std::string why) {
 }
 std::shared_ptr<const kv::ClusterMap> Host::map() const { return impl_->map(); }
 bool Host::AllGroupsHaveLeader() { return impl_->AllGroupsHaveLeader(); }
+
+void Host::ForEachReplica(absl::FunctionRef<void(const Replica&)> visit) const {
+  impl_->ForEachReplica(visit);
+}
 
 }  // namespace kv739::server

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "kv/cluster_map.h"
 #include "kv/engine.h"
@@ -90,6 +91,8 @@ struct HostedReplica {
   raft::InitialState state;
 };
 
+class Replica;
+
 class Host : public RequestHandler {
  public:
   static absl::StatusOr<std::unique_ptr<Host>> Create(
@@ -144,6 +147,9 @@ class Host : public RequestHandler {
   std::shared_ptr<const kv::ClusterMap> map() const override;
   // True when every group here knows a leader.
   bool AllGroupsHaveLeader() override;
+  // Shows every replica as it is. Only for an owner that makes all its calls
+  // from one thread, between two of them: a simulator looks on with it.
+  void ForEachReplica(absl::FunctionRef<void(const Replica&)> visit) const;
 
  private:
   class Impl;

@@ -3,8 +3,8 @@
 // A replica comes vacant, with the first message of its group; a snapshot fills
 // it. When it goes, its log is dropped first, all but the hard state, so that a
 // vote once given is never forgotten; then its data. After a crash in between
-// the data is found without a log, and the map, which has not changed back,
-// has it removed again.
+// the next start finds data without a log and removes it, whatever its map says:
+// the map that made the replica go may not be on the disk yet.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -76,13 +76,10 @@ void Loop::Retire(Replica* replica, Turn& turn) {
   hard_states_[group] = replica->hard_state();
   wal::GroupWrite log;
   log.group = group;
+  log.hard_state = hard_states_[group];
+  log.hard_state->commit = raft::Index();
   log.remove_group = true;
   turn.writes.push_back(std::move(log));
-  wal::GroupWrite vote;
-  vote.group = group;
-  vote.hard_state = hard_states_[group];
-  vote.hard_state->commit = raft::Index();
-  turn.writes.push_back(std::move(vote));
   DurableGroup durable;
   durable.replica = replica;
   durable.log_removed = true;

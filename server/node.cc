@@ -286,7 +286,8 @@ absl::Status NodeImpl::Listen() {
 }
 
 absl::Status NodeImpl::StartHost() {
-  auto replicas = LoadReplicas(engine_.get(), wal_.get());
+  auto replicas =
+      LoadReplicas(engine_.get(), wal_.get(), directory_->install_path());
   if (!replicas.ok()) return WithExit(replicas.status(), kExitDirectory);
   for (const HostedReplica& replica : *replicas) {
     LogInfo("group ", replica.group.value(), ": log to ",

@@ -1,6 +1,7 @@
 #include "server/replica.h"
 
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 #include "server/snapshot_replica.h"
 
 namespace kv739::server {
@@ -394,6 +395,9 @@ void Replica::OnSoftState(const raft::SoftState& soft, Turn& turn) {
 absl::Status Replica::ApplyCommitted(Turn& turn) {
   apply_stalled_ = false;
   if (snapshots_->applying_stopped()) return absl::OkStatus();
+  if (KV739_PLANTED(C5_followers_do_not_apply) && !core_->IsLeader()) {
+    return absl::OkStatus();
+  }
   while (!unapplied_.empty()) {
     // One batch of what is there; the core bounds it (max_apply_bytes). It ends
     // where the state is to be hashed.
@@ -456,7 +460,8 @@ void Replica::AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
 
 void Replica::ReleaseReads(Turn& turn) {
   const raft::Index applied = core_->applied();
-  while (!confirmed_.empty() && confirmed_.front().first <= applied) {
+  while (!confirmed_.empty() && (confirmed_.front().first <= applied ||
+                                 KV739_PLANTED(R5_read_before_it_is_applied))) {
     turn.reads.push_back(
         ReadyReads{machine_, std::move(confirmed_.front().second)});
     confirmed_.pop_front();
@@ -475,7 +480,10 @@ void Replica::FailPendingTo(raft::Index index, Turn& turn) {
     operation.tag = pending.tag;
     operation.start_nanos = pending.start_nanos;
     operation.sink = std::move(pending.sink);
-    Reply reply = Refusal(operation, ReplyCode::kUnknown,
+    Reply reply = Refusal(operation,
+                          KV739_PLANTED(K4_failed_but_perhaps_done)
+                              ? ReplyCode::kUnavailable
+                              : ReplyCode::kUnknown,
                           "leadership changed while the write was under way");
     turn.Answer(operation, std::move(reply));
     pending_.pop_front();

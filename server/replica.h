@@ -98,6 +98,8 @@ class Replica {
   ~Replica();
 
   raft::GroupId group() const { return group_; }
+  const raft::Core& core() const { return *core_; }
+  const kv::StateMachine& machine() const { return *machine_; }
   raft::Index applied() const { return core_->applied(); }
   // It holds no state yet: a snapshot has to come first.
   bool vacant() const { return !machine_->applied().index; }

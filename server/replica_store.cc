@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 
 namespace kv739::server {
 namespace {
@@ -32,6 +33,11 @@ absl::Status Lost(raft::GroupId group, absl::string_view what) {
   return absl::DataLossError(absl::StrCat("group ", group.value(), ": ", what));
 }
 
+// Every group's log begins behind kFirstPosition or later.
+bool HasLog(const wal::RecoveredGroup& log) {
+  return log.start.index || log.last_index;
+}
+
 // Of an entry of the log or of its start; none for any other index.
 raft::Term TermAt(const wal::RecoveredGroup& log, raft::Index index) {
   if (index == log.start.index) return log.start.term;
@@ -49,7 +55,8 @@ raft::Term TermAt(const wal::RecoveredGroup& log, raft::Index index) {
 // one means that the log has lost something else.
 absl::Status BeginLogBehind(raft::LogPosition applied, raft::GroupId group,
                             wal::Wal* wal, wal::RecoveredGroup* log) {
-  if (log->hard_state.term < applied.term) {
+  if (log->hard_state.term < applied.term ||
+      KV739_PLANTED(S4_snapshot_ahead_of_the_log_refused)) {
     return Lost(group, absl::StrCat("the state machine has applied entry ",
                                     applied.index.value(), " of term ",
                                     applied.term.value(),
@@ -172,10 +179,21 @@ absl::Status CreateReplicas(kv::Engine* engine, wal::Wal* wal,
   return wal->Append(logs);
 }
 
-absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,
-                                                        wal::Wal* wal) {
+absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(
+    kv::Engine* engine, wal::Wal* wal, const std::string& install_dir) {
   auto groups = kv::StateMachine::List(*engine);
   if (!groups.ok()) return groups.status();
+  for (auto group = groups->begin(); group != groups->end();) {
+    auto log = wal->recovered().find(*group);
+    if (log == wal->recovered().end() || HasLog(log->second) ||
+        KV739_PLANTED(M6_state_without_a_log_serves)) {
+      ++group;
+      continue;
+    }
+    absl::Status status = kv::StateMachine::Remove(engine, *group, install_dir);
+    if (!status.ok()) return status;
+    group = groups->erase(group);
+  }
   std::vector<HostedReplica> replicas;
   for (raft::GroupId group : *groups) {
     auto replica = LoadReplica(engine, wal, group);

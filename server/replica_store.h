@@ -25,8 +25,14 @@ absl::Status CreateReplicas(kv::Engine* engine, wal::Wal* wal,
 // there is a hard state in the log and nothing else. Where a crash left a state
 // machine ahead of its log, the log is brought behind it. DATA_LOSS when log
 // and state do not meet.
-absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(kv::Engine* engine,
-                                                        wal::Wal* wal);
+//
+// State of a group without a log is on its way out (the log goes first), or a
+// first snapshot whose log never began. In neither case may it serve: what the
+// group's log once promised to others may be in no state that a crash left. It
+// is removed, and the replica is vacant. `install_dir` as of
+// Engine::NewIngestion.
+absl::StatusOr<std::vector<HostedReplica>> LoadReplicas(
+    kv::Engine* engine, wal::Wal* wal, const std::string& install_dir);
 
 }  // namespace kv739::server
 

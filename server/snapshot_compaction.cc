@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "raft/planted.h"
 #include "server/replica.h"
 #include "server/snapshot_flusher.h"
 #include "server/snapshot_replica.h"
@@ -103,7 +104,9 @@ void Compaction::OnFlushed(absl::StatusOr<raft::LogPosition> durable,
   flushed_at_ = now;
   // A snapshot that is being put in place may be durable before the core knows
   // of it; what it covers is not applied as far as the log is concerned.
-  durable_ = std::max(durable_, std::min(durable->index, applied));
+  durable_ = std::max(durable_, KV739_PLANTED(C2_log_cut_before_durable)
+                                    ? applied
+                                    : std::min(durable->index, applied));
   cut_wanted_ = true;
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "raft/planted.h"
 #include "server/logging.h"
 #include "server/replica.h"
 #include "server/snapshot_replica.h"
@@ -23,7 +24,10 @@ void SnapshotOffers::Need(raft::NodeId peer, const raft::Core& core) {
   offer = Offer();
   offer.id = NewId();
   // Behind it our log goes on without a gap.
-  const raft::Index at_least = core.log_start().index;
+  const raft::Index at_least =
+      KV739_PLANTED(M6_snapshot_from_before_it_joined)
+          ? core.log_start().index
+          : std::max(core.log_start().index, core.MemberSince(peer));
   context_->background->Run(
       [context = *context_, group = group_, peer, id = offer.id, at_least] {
         if (!context.gate->Enter()) return;

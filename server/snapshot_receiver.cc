@@ -146,6 +146,8 @@ void SnapshotReceiver::Offer(raft::NodeId from, const raft::SnapshotMeta& meta,
   latest_ = Offered{from, meta.position};
   if (state_ == State::kIdle) return Begin(now);
   if (state_ == State::kComplete) return;
+  // Thrown away, and the pause before the next one is not over.
+  if (incoming_ == nullptr) return;
   if (meta.position == wanted_.position) {
     wanted_.from = from;
     return;

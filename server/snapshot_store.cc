@@ -204,6 +204,11 @@ absl::StatusOr<std::shared_ptr<OutgoingSnapshot>> SnapshotStore::Prepare(
   auto fresh = impl_->Open(group);
   if (fresh.ok()) fresh = impl_->Keep(*std::move(fresh));
   if (!fresh.ok()) return fresh.status();
+  if ((*fresh)->info.meta.position.index < at_least) {
+    return absl::UnavailableError(
+        absl::StrCat("the state has not got to entry ", at_least.value(),
+                     " yet, which made it a member"));
+  }
   const std::lock_guard lock(impl_->mutex);
   return impl_->OutgoingTo(fresh->get(), peer);
 }

@@ -63,13 +63,19 @@ void LogIndex::Remove(raft::GroupId group) {
   auto it = groups_.find(group);
   if (it == groups_.end()) return;
   for (Slot& slot : it->second.slots) Drop(slot);
-  Release(it->second.hard_state_at);
   Release(it->second.start_at);
-  groups_.erase(it);
+  if (!it->second.hard_state_at) {
+    groups_.erase(it);
+    return;
+  }
+  GroupLog left;
+  left.hard_state = it->second.hard_state;
+  left.hard_state_at = it->second.hard_state_at;
+  it->second = std::move(left);
 }
 
 void LogIndex::Adopt(raft::GroupId group, GroupLog log) {
-  Remove(group);
+  assert(!groups_.contains(group));
   Retain(log.hard_state_at);
   Retain(log.start_at);
   log.bytes = 0;

@@ -69,8 +69,9 @@ class LogIndex {
   void Append(raft::GroupId group, const raft::Entry& entry, Location at);
   void Compact(raft::GroupId group, raft::LogPosition position, bool drops_all,
                Location at);
+  // All but the hard state.
   void Remove(raft::GroupId group);
-  // Puts a group that recovery has read in place of what is there.
+  // Puts in a group that recovery has read.
   void Adopt(raft::GroupId group, GroupLog log);
 
   // The record at `from` was copied to `to`.

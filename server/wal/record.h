@@ -22,7 +22,7 @@ enum class RecordKind : uint8_t {
   kEntry = 1,
   kHardState = 2,   // term, index = commit, payload = vote
   kCompaction = 3,  // term and index: the position behind which the log begins
-  kRemoval = 4,     // nothing of the group before this record counts
+  kRemoval = 4,     // of the group before, only the hard state counts
 };
 
 // A copy of a live record out of an old segment. It moves the record and says

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 #include "server/wal/record.h"
 #include "server/wal/replay.h"
 
@@ -222,7 +223,13 @@ absl::Status Recovery::ReadSegment(size_t i) {
     return DataLossAt(segment.path, at, "record fails its checksum");
   }
   if (at >= limit) return absl::OkStatus();
-  if (auto later = LaterWriteBehind(bytes, at, segment.seed)) {
+  if (KV739_PLANTED(D4_torn_tail_refused) &&
+      bytes.find_first_not_of('\0', at) != absl::string_view::npos) {
+    return DataLossAt(segment.path, at, "record fails its checksum");
+  }
+  auto later = LaterWriteBehind(bytes, at, segment.seed);
+  if (KV739_PLANTED(D2_damage_cut_like_a_torn_tail)) later.reset();
+  if (later) {
     return DataLossAt(
         segment.path, at,
         absl::StrCat("record fails its checksum; good ones follow at offset ",

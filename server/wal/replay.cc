@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 
 namespace kv739::wal {
 namespace {
@@ -16,7 +17,16 @@ constexpr uint64_t kMaxSpan = uint64_t{1} << 32;
 
 absl::Status Replay::Add(const Record& record, Location at) {
   if (record.kind == RecordKind::kRemoval) {
-    groups_.erase(record.group);
+    auto it = groups_.find(record.group);
+    if (it == groups_.end()) return absl::OkStatus();
+    Group left;
+    left.hard_state = it->second.hard_state;
+    left.hard_state_at = it->second.hard_state_at;
+    if (left.hard_state_at && !KV739_PLANTED(M6_vote_removed_with_the_log)) {
+      it->second = std::move(left);
+    } else {
+      groups_.erase(it);
+    }
     return absl::OkStatus();
   }
   Group& group = groups_[record.group];
@@ -52,6 +62,11 @@ absl::Status Replay::AddEntry(Group& group, const Record& record, Location at) {
       }
     }
     return Put(group, index, entry);
+  }
+  if (KV739_PLANTED(L4_truncation_not_recovered) && !group.known.empty() &&
+      index < group.first + group.known.size() && index >= group.first) {
+    group.known[index - group.first] = entry;
+    return absl::OkStatus();
   }
   // A new entry replaces everything from its index on.
   while (!group.known.empty() &&

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 #include "server/wal/wal_impl.h"
 
 namespace kv739::wal {
@@ -90,6 +91,9 @@ absl::Status WalImpl::Append(absl::Span<const GroupWrite> writes) {
   counted_ = WalStats();
   absl::Status status = EncodeAll(writes);
   if (status.ok() && !placed_.empty()) status = Flush();
+  if (!status.ok() && KV739_PLANTED(D1_failed_sync_tried_again)) {
+    status = Flush();
+  }
   if (!status.ok()) return Fail(status);
   if (placed_.empty()) return absl::OkStatus();
   std::lock_guard lock(mu_);
@@ -218,7 +222,9 @@ absl::Status WalImpl::BeginSegment(uint64_t record_bytes) {
   segment->path = Path(SegmentName(segment->number));
   segment->size = size;
   absl::Status s = fs_->Rename(*spare, segment->path);
-  if (s.ok()) s = fs_->SyncDir(dir_);
+  if (s.ok() && !KV739_PLANTED(D3_directory_not_synced)) {
+    s = fs_->SyncDir(dir_);
+  }
   if (!s.ok()) return s;
   auto file = fs_->Open(segment->path, options_.direct);
   if (!file.ok()) return file.status();

@@ -62,7 +62,9 @@ struct GroupWrite {
   // stored entry at the position has another term, what follows it belongs to
   // another history and is dropped too.
   std::optional<raft::LogPosition> compact;
-  // The group is gone from this node: nothing of it is kept.
+  // The group is gone from this node: nothing of it is kept but its hard
+  // state, should it ever come back: a vote once given is never forgotten.
+  // Say a commit index of 0 with it: it means nothing without the log.
   bool remove_group = false;
 
   bool empty() const {

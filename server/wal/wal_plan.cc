@@ -1,5 +1,6 @@
 // What Append checks and decides before it writes anything.
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 #include "server/wal/wal_impl.h"
 
 namespace kv739::wal {
@@ -73,6 +74,9 @@ WalImpl::CompactionPlan WalImpl::PlanCompaction(
     absl::Span<const GroupWrite> writes, size_t i,
     const Planned& planned) const {
   const raft::LogPosition position = *writes[i].compact;
+  if (KV739_PLANTED(S2_stale_log_kept) && position.index < planned.last) {
+    return CompactionPlan::kKeepsRest;
+  }
   if (position.index >= planned.last ||
       PlannedTermAt(writes, i, position.index) != position.term) {
     return CompactionPlan::kDropsAll;

@@ -31,5 +31,5 @@ readonly clock_or_thread='^(thread|chrono|mutex|shared_mutex|condition_variable|
 check raft '^raft/[^v]' "$rpc|^rocksdb/|$clock_or_thread|^(fstream|filesystem|unistd\.h|fcntl\.h|sys/.*)\$|^raft/v1/"
 check kv '^(raft/[^v]|kv/)' "$rpc|^raft/v1/"
 check server '^(raft|kv|server)/|^kv739/' '^rocksdb/utilities/transaction'
-check client '^(client|kv739)/|^lib739kv|^kv/(ring|cluster_map|cluster_file|supervisor_protocol|types)\.h$|^raft/types\.h$' '^rocksdb/|^raft/v1/'
+check client '^(client|kv739)/|^lib739kv|^kv/(ring|cluster_map|cluster_file|supervisor_protocol|types)\.h$|^raft/(types|planted)\.h$' '^rocksdb/|^raft/v1/'
 exit "$broken"

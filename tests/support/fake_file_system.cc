@@ -10,6 +10,78 @@
 
 namespace kv739::wal {
 
+// One call from its beginning to its end: asks the callbacks before it and
+// tells the time after it, both without the lock.
+class FakeFileSystem::Call {
+ public:
+  Call(FakeFileSystem* fs, DiskCall call) : fs_(fs), call_(std::move(call)) {
+    const bool read = call_.op == DiskOp::kRead;
+    std::unique_lock lock(fs_->mu_);
+    if (auto hook = read ? fs_->read_hook_ : fs_->hook_; hook) {
+      lock.unlock();
+      hook();
+      lock.lock();
+    }
+    if (!read) {
+      if (fs_->down_) {
+        status_ = Injected(Outcome::kCrash);
+        return;
+      }
+      call_.operation = ++fs_->operations_;
+    }
+    if (auto faults = fs_->faults_; faults) {
+      lock.unlock();
+      fault_ = (*faults)(call_);
+      lock.lock();
+    }
+    if (fault_.kind == DiskFault::kNoSpace) status_ = NoSpace();
+    if (call_.op == DiskOp::kRead) {
+      if (fault_.kind == DiskFault::kError) status_ = Injected(Outcome::kFail);
+      return;
+    }
+    if (fault_.kind == DiskFault::kCrash || call_.operation == fs_->crash_at_) {
+      outcome_ = Outcome::kCrash;
+      fs_->down_ = true;
+    } else if (fault_.kind == DiskFault::kError ||
+               call_.operation == fs_->fail_at_) {
+      outcome_ = Outcome::kFail;
+    }
+  }
+
+  ~Call() {
+    if (fault_.nanos == 0) return;
+    Spend spend;
+    {
+      std::lock_guard lock(fs_->mu_);
+      spend = fs_->spend_;
+    }
+    if (spend) spend(call_, fault_.nanos);
+  }
+
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // An error: the call ends with it before anything changes.
+  const absl::Status& status() const { return status_; }
+  Outcome outcome() const { return outcome_; }
+  bool done() const { return outcome_ == Outcome::kDone; }
+  const DiskFault& fault() const { return fault_; }
+  absl::Status Result() const {
+    return done() ? absl::OkStatus() : Injected(outcome_);
+  }
+  absl::Status NoSpace() const {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(call_.size, " bytes for ", call_.path, ": no space"));
+  }
+
+ private:
+  FakeFileSystem* const fs_;
+  DiskCall call_;
+  DiskFault fault_;
+  absl::Status status_;
+  Outcome outcome_ = Outcome::kDone;
+};
+
 class FakeFile : public File {
  public:
   FakeFile(FakeFileSystem* fs, FakeFileSystem::InodePtr inode, bool direct)
@@ -21,22 +93,36 @@ class FakeFile : public File {
       std::fprintf(stderr, "unaligned write\n");
       std::abort();
     }
-    FakeFileSystem::Outcome outcome;
-    if (absl::Status s = fs_->Begin(&outcome); !s.ok()) return s;
+    FakeFileSystem::Call call(fs_,
+                              {DiskOp::kWrite, Path(), offset, data.size()});
+    if (!call.status().ok()) return call.status();
     std::lock_guard lock(fs_->mu_);
     if (offset + data.size() > inode_->now.size()) {
       std::fprintf(stderr, "write behind the end of the file\n");
       std::abort();
     }
-    inode_->now.replace(offset, data.size(), data.data(), data.size());
-    for (uint64_t at = offset; at < offset + data.size(); at += kSectorBytes) {
-      inode_->dirty.insert(at / kSectorBytes);
+    if (fs_->copy_on_write_ && fs_->Used() + data.size() > fs_->capacity_) {
+      return call.NoSpace();
     }
-    if (outcome != FakeFileSystem::Outcome::kDone) {
-      return FakeFileSystem::Injected(outcome);
+    const DiskFault& fault = call.fault();
+    if (fault.kind == DiskFault::kLose) return absl::OkStatus();
+    FakeFileSystem::InodePtr target = inode_;
+    if (fault.kind == DiskFault::kMisdirect) {
+      offset = fault.offset;
+      if (!fault.path.empty()) {
+        auto it = fs_->now_.find(fault.path);
+        if (it == fs_->now_.end()) return absl::OkStatus();
+        target = it->second;
+      }
     }
+    FakeFileSystem::Write(*target, offset, data);
+    if (fault.kind == DiskFault::kSyncFails && direct_) {
+      FakeFileSystem::FailSync(*target, fault);
+      return FakeFileSystem::Injected(FakeFileSystem::Outcome::kFail);
+    }
+    if (!call.done()) return call.Result();
     if (direct_) {
-      FakeFileSystem::SyncInode(*inode_);
+      FakeFileSystem::SyncInode(*target);
       ++fs_->syncs_;
     }
     return absl::OkStatus();
@@ -44,27 +130,31 @@ class FakeFile : public File {
 
   absl::Status ReadAt(uint64_t offset, uint64_t size,
                       char* out) const override {
-    std::function<void()> hook;
-    {
-      std::lock_guard lock(fs_->mu_);
-      hook = fs_->read_hook_;
-    }
-    if (hook) hook();
+    FakeFileSystem::Call call(fs_, {DiskOp::kRead, Path(), offset, size});
+    if (!call.status().ok()) return call.status();
     std::lock_guard lock(fs_->mu_);
     if (offset + size > inode_->now.size()) {
       return absl::OutOfRangeError("behind the end of the file");
+    }
+    auto bad = inode_->unreadable.lower_bound(offset / kSectorBytes);
+    if (bad != inode_->unreadable.end() &&
+        *bad * kSectorBytes < offset + size) {
+      return absl::InternalError(
+          absl::StrCat("unreadable sector ", *bad, " (injected)"));
     }
     inode_->now.copy(out, size, offset);
     return absl::OkStatus();
   }
 
   absl::Status Sync() override {
-    FakeFileSystem::Outcome outcome;
-    if (absl::Status s = fs_->Begin(&outcome); !s.ok()) return s;
+    FakeFileSystem::Call call(fs_, {DiskOp::kSync, Path()});
+    if (!call.status().ok()) return call.status();
     std::lock_guard lock(fs_->mu_);
-    if (outcome != FakeFileSystem::Outcome::kDone) {
-      return FakeFileSystem::Injected(outcome);
+    if (call.fault().kind == DiskFault::kSyncFails) {
+      FakeFileSystem::FailSync(*inode_, call.fault());
+      return FakeFileSystem::Injected(FakeFileSystem::Outcome::kFail);
     }
+    if (!call.done()) return call.Result();
     FakeFileSystem::SyncInode(*inode_);
     ++fs_->syncs_;
     return absl::OkStatus();
@@ -78,6 +168,11 @@ class FakeFile : public File {
   bool sync_on_write() const override { return direct_; }
 
  private:
+  std::string Path() const {
+    std::lock_guard lock(fs_->mu_);
+    return fs_->PathOf(inode_);
+  }
+
   FakeFileSystem* const fs_;
   const FakeFileSystem::InodePtr inode_;
   const bool direct_;
@@ -102,21 +197,45 @@ void FakeFileSystem::SyncInode(Inode& inode) {
   inode.dirty.clear();
 }
 
-absl::Status FakeFileSystem::Begin(Outcome* outcome) {
-  std::function<void()> hook;
-  {
-    std::lock_guard lock(mu_);
-    hook = hook_;
+bool FakeFileSystem::Differs(const Inode& inode, uint64_t sector) {
+  const uint64_t at = sector * kSectorBytes;
+  return inode.now.compare(at, kSectorBytes, inode.durable, at, kSectorBytes) !=
+         0;
+}
+
+void FakeFileSystem::Write(Inode& inode, uint64_t offset,
+                           absl::string_view data) {
+  if (offset >= inode.now.size()) return;
+  data = data.substr(0, inode.now.size() - offset);
+  inode.now.replace(offset, data.size(), data.data(), data.size());
+  for (uint64_t at = offset; at < offset + data.size(); at += kSectorBytes) {
+    inode.dirty.insert(at / kSectorBytes);
+    inode.unreadable.erase(at / kSectorBytes);
   }
-  if (hook) hook();
-  std::lock_guard lock(mu_);
-  if (down_) return Injected(Outcome::kCrash);
-  ++operations_;
-  *outcome = operations_ == crash_at_  ? Outcome::kCrash
-             : operations_ == fail_at_ ? Outcome::kFail
-                                       : Outcome::kDone;
-  down_ = *outcome == Outcome::kCrash;
-  return absl::OkStatus();
+}
+
+void FakeFileSystem::FailSync(Inode& inode, const DiskFault& fault) {
+  for (uint64_t sector : inode.dirty) {
+    if (!fault.survives || !fault.survives()) continue;
+    const uint64_t at = sector * kSectorBytes;
+    inode.durable.replace(at, kSectorBytes, inode.now, at, kSectorBytes);
+  }
+  inode.dirty.clear();
+}
+
+// Empty: the file was removed.
+std::string FakeFileSystem::PathOf(const InodePtr& inode) const {
+  if (!faults_) return "";  // nobody asks
+  for (const auto& [path, other] : now_) {
+    if (other == inode) return path;
+  }
+  return "";
+}
+
+uint64_t FakeFileSystem::Used() const {
+  uint64_t used = 0;
+  for (const auto& [name, inode] : now_) used += inode->now.size();
+  return used;
 }
 
 absl::Status FakeFileSystem::Injected(Outcome outcome) {
@@ -134,59 +253,56 @@ absl::StatusOr<std::unique_ptr<File>> FakeFileSystem::Open(
 
 absl::Status FakeFileSystem::CreateFilled(const std::string& path,
                                           uint64_t size) {
-  Outcome outcome;
-  if (absl::Status s = Begin(&outcome); !s.ok()) return s;
+  Call call(this, {DiskOp::kCreate, path, 0, size});
+  if (!call.status().ok()) return call.status();
   std::lock_guard lock(mu_);
   if (now_.contains(path)) return absl::AlreadyExistsError(path);
-  uint64_t used = 0;
-  for (const auto& [name, inode] : now_) used += inode->now.size();
-  if (used + size > capacity_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("fill with ", size, " bytes ", path, ": no space"));
-  }
+  if (Used() + size > capacity_) return call.NoSpace();
   auto inode = std::make_shared<Inode>();
-  const bool done = outcome == Outcome::kDone;
-  inode->now.assign(done ? size : size / 2, '\0');
+  inode->now.assign(call.done() ? size : size / 2, '\0');
   inode->durable = inode->now;
   const DirectoryChange change{"", path, inode};
-  if (outcome != Outcome::kFail) {
+  if (call.outcome() != Outcome::kFail) {
     Apply(change, &now_);
     changes_.push_back(change);
   }
-  return done ? absl::OkStatus() : Injected(outcome);
+  return call.Result();
 }
 
 absl::Status FakeFileSystem::Rename(const std::string& from,
                                     const std::string& to) {
-  Outcome outcome;
-  if (absl::Status s = Begin(&outcome); !s.ok()) return s;
+  Call call(this, {DiskOp::kRename, from});
+  if (!call.status().ok()) return call.status();
   std::lock_guard lock(mu_);
   auto it = now_.find(from);
   if (it == now_.end()) return absl::NotFoundError(from);
-  if (outcome == Outcome::kFail) return Injected(outcome);
+  if (call.outcome() == Outcome::kFail) return call.Result();
   const DirectoryChange change{from, to, it->second};
   Apply(change, &now_);
   changes_.push_back(change);
-  return outcome == Outcome::kDone ? absl::OkStatus() : Injected(outcome);
+  return call.Result();
 }
 
 absl::Status FakeFileSystem::Remove(const std::string& path) {
-  Outcome outcome;
-  if (absl::Status s = Begin(&outcome); !s.ok()) return s;
+  Call call(this, {DiskOp::kRemove, path});
+  if (!call.status().ok()) return call.status();
   std::lock_guard lock(mu_);
   auto it = now_.find(path);
   if (it == now_.end()) return absl::NotFoundError(path);
-  if (outcome == Outcome::kFail) return Injected(outcome);
+  if (call.outcome() == Outcome::kFail) return call.Result();
   const DirectoryChange change{path, "", it->second};
   Apply(change, &now_);
   changes_.push_back(change);
-  return outcome == Outcome::kDone ? absl::OkStatus() : Injected(outcome);
+  return call.Result();
 }
 
-absl::Status FakeFileSystem::SyncDir(const std::string& /*dir*/) {
-  Outcome outcome;
-  if (absl::Status s = Begin(&outcome); !s.ok()) return s;
-  if (outcome != Outcome::kDone) return Injected(outcome);
+absl::Status FakeFileSystem::SyncDir(const std::string& dir) {
+  Call call(this, {DiskOp::kSyncDir, dir});
+  if (!call.status().ok()) return call.status();
+  if (call.fault().kind == DiskFault::kSyncFails) {
+    return Injected(Outcome::kFail);
+  }
+  if (!call.done()) return call.Result();
   std::lock_guard lock(mu_);
   changes_.clear();
   durable_ = now_;
@@ -216,12 +332,42 @@ void FakeFileSystem::FailAt(uint64_t operation) {
   fail_at_ = operation;
 }
 
-void FakeFileSystem::SetCapacity(uint64_t bytes) {
+void FakeFileSystem::SetCapacity(uint64_t bytes, bool copy_on_write) {
   std::lock_guard lock(mu_);
   capacity_ = bytes;
+  copy_on_write_ = copy_on_write;
 }
 
-void FakeFileSystem::PowerLoss(const Survives& survives) {
+void FakeFileSystem::SetFaults(FaultSource faults, Spend spend) {
+  std::lock_guard lock(mu_);
+  faults_ = faults ? std::make_shared<FaultSource>(std::move(faults)) : nullptr;
+  spend_ = std::move(spend);
+}
+
+void FakeFileSystem::MakeUnreadable(const std::string& path, uint64_t offset,
+                                    uint64_t size) {
+  std::lock_guard lock(mu_);
+  Inode& inode = *now_.at(path);
+  for (uint64_t at = offset / kSectorBytes; at * kSectorBytes < offset + size;
+       ++at) {
+    inode.unreadable.insert(at);
+  }
+}
+
+void FakeFileSystem::DropCaches() {
+  std::lock_guard lock(mu_);
+  for (auto& [path, inode] : now_) {
+    std::string fresh = inode->durable;
+    for (uint64_t sector : inode->dirty) {
+      const uint64_t at = sector * kSectorBytes;
+      fresh.replace(at, kSectorBytes, inode->now, at, kSectorBytes);
+    }
+    inode->now = std::move(fresh);
+  }
+}
+
+void FakeFileSystem::PowerLoss(const Survives& survives,
+                               const Arrives& arrives) {
   std::lock_guard lock(mu_);
   for (const DirectoryChange& change : changes_) {
     if (survives()) Apply(change, &durable_);
@@ -231,9 +377,10 @@ void FakeFileSystem::PowerLoss(const Survives& survives) {
   for (auto& [path, inode] : now_) {
     for (uint64_t sector : inode->dirty) {
       const uint64_t at = sector * kSectorBytes;
-      if (survives()) {
-        inode->durable.replace(at, kSectorBytes, inode->now, at, kSectorBytes);
-      }
+      if (!Differs(*inode, sector) || !survives()) continue;
+      const uint64_t bytes =
+          arrives ? std::min(arrives(), kSectorBytes) : kSectorBytes;
+      inode->durable.replace(at, bytes, inode->now, at, bytes);
     }
     inode->dirty.clear();
     inode->now = inode->durable;
@@ -253,6 +400,15 @@ uint64_t FakeFileSystem::operations() const {
   return operations_;
 }
 
+uint64_t FakeFileSystem::unsynced() const {
+  std::lock_guard lock(mu_);
+  uint64_t count = changes_.size();
+  for (const auto& [path, inode] : now_) {
+    for (uint64_t sector : inode->dirty) count += Differs(*inode, sector);
+  }
+  return count;
+}
+
 uint64_t FakeFileSystem::syncs() const {
   std::lock_guard lock(mu_);
   return syncs_;
@@ -268,6 +424,11 @@ std::vector<std::string> FakeFileSystem::Paths() const {
 std::string FakeFileSystem::Contents(const std::string& path) const {
   std::lock_guard lock(mu_);
   return now_.at(path)->now;
+}
+
+uint64_t FakeFileSystem::FileBytes(const std::string& path) const {
+  std::lock_guard lock(mu_);
+  return now_.at(path)->now.size();
 }
 
 void FakeFileSystem::SetContents(const std::string& path, std::string bytes) {

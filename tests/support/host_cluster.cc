@@ -49,12 +49,21 @@ class HostCluster::NodeTransport : public server::Transport {
       : cluster_(cluster), self_(self) {}
   void Send(raft::NodeId to,
             std::vector<server::GroupMessage> messages) override {
-    cluster_->network_.push_back(
-        {self_, cluster_->NodeOf(to), std::move(messages), std::nullopt});
+    const int receiver = cluster_->NodeOf(to);
+    if (cluster_->nodes_[self_]->down()) return;
+    if (cluster_->send_hook_) {
+      for (const server::GroupMessage& message : messages) {
+        cluster_->send_hook_(self_, receiver, message);
+      }
+    }
+    cluster_->network_[{self_, receiver}].push_back(
+        {self_, receiver, std::move(messages), std::nullopt});
   }
   void SendToNode(raft::NodeId to, server::NodeMessage message) override {
-    cluster_->network_.push_back(
-        {self_, cluster_->NodeOf(to), {}, std::move(message)});
+    const int receiver = cluster_->NodeOf(to);
+    if (cluster_->nodes_[self_]->down()) return;
+    cluster_->network_[{self_, receiver}].push_back(
+        {self_, receiver, {}, std::move(message)});
   }
   bool Connected(raft::NodeId peer) const override {
     const Node& node = *cluster_->nodes_[cluster_->NodeOf(peer)];
@@ -87,7 +96,7 @@ class HostCluster::Jobs : public server::Background {
 // Completes one task at a time, when asked to.
 class HostCluster::NodeLog : public wal::LogWriter {
  public:
-  explicit NodeLog(wal::Wal* wal) : wal_(wal) {}
+  NodeLog(wal::Wal* wal, const Node* node) : wal_(wal), node_(node) {}
   void Submit(wal::WalTask task) override { tasks_.push_back(std::move(task)); }
   void ReadAsync(raft::GroupId group, raft::Index first, raft::Index last,
                  uint64_t max_bytes, wal::ReadCallback done) override {
@@ -101,13 +110,22 @@ class HostCluster::NodeLog : public wal::LogWriter {
     if (tasks_.empty()) return false;
     wal::WalTask task = std::move(tasks_.front());
     tasks_.pop_front();
-    EXPECT_TRUE(wal_->Append(task.writes).ok());
-    task.done();
+    const absl::Status status = wal_->Append(task.writes);
+    if (node_->down()) return false;
+    EXPECT_TRUE(status.ok()) << status;
+    if (status.ok()) task.done();
     return true;
+  }
+  bool Maintain() {
+    if (!wal_->wants_maintenance()) return false;
+    const absl::Status status = wal_->Maintain();
+    EXPECT_TRUE(node_->down() || status.ok()) << status;
+    return status.ok();
   }
 
  private:
   wal::Wal* wal_;
+  const Node* node_;
   std::deque<wal::WalTask> tasks_;
 };
 
@@ -137,8 +155,24 @@ class HostCluster::NodeFetcher : public server::SnapshotFetcher {
   const int self_;
 };
 
-HostCluster::HostCluster(int size, server::HostOptions options)
-    : options_(options), root_(MakeRoot()) {
+// What a node answers as long as it runs.
+class HostCluster::NodeSink : public server::ReplySink {
+ public:
+  NodeSink(const Node* node, std::shared_ptr<server::ReplySink> sink)
+      : node_(node), sink_(std::move(sink)) {}
+  void Deliver(server::Reply reply) override {
+    if (!node_->down()) sink_->Deliver(std::move(reply));
+  }
+  void Flush() override {
+    if (!node_->down()) sink_->Flush();
+  }
+
+ private:
+  const Node* const node_;
+  const std::shared_ptr<server::ReplySink> sink_;
+};
+
+void HostCluster::MakeMap(int size) {
   kv::ClusterFile file;
   for (int i = 0; i < size; ++i) {
     kv::ServerLine line;
@@ -146,6 +180,11 @@ HostCluster::HostCluster(int size, server::HostOptions options)
     file.servers.push_back(line);
   }
   map_ = std::make_shared<const kv::ClusterMap>(kv::InitialClusterMap(file));
+}
+
+HostCluster::HostCluster(int size, server::HostOptions options)
+    : options_(options), root_(MakeRoot()) {
+  MakeMap(size);
   for (int i = 0; i < size; ++i) {
     auto node = std::make_unique<Node>();
     node->id = map_->nodes[i].id;
@@ -162,9 +201,26 @@ HostCluster::HostCluster(int size, server::HostOptions options)
   }
 }
 
+HostCluster::HostCluster(int size, server::HostOptions options,
+                         const Disks& disks)
+    : options_(options), disks_(disks) {
+  MakeMap(size);
+  for (int i = 0; i < size; ++i) {
+    auto node = std::make_unique<Node>();
+    node->id = map_->nodes[i].id;
+    node->steps = std::make_unique<StorageSteps>();
+    // Both kinds of disks.
+    node->disk = std::make_unique<wal::FakeFileSystem>(i % 2 == 0);
+    node->steps->Watch(node->disk.get());
+    node->engine = NewSteppingEngine(node->steps.get());
+    nodes_.push_back(std::move(node));
+  }
+}
+
 HostCluster::~HostCluster() {
   for (auto& node : nodes_) node->host.reset();
   streams_.clear();
+  if (disks_) return;
   std::error_code ignored;
   std::filesystem::remove_all(root_, ignored);
 }
@@ -178,6 +234,12 @@ int HostCluster::NodeOf(raft::NodeId id) const {
 
 absl::StatusOr<std::unique_ptr<wal::Wal>> HostCluster::OpenWal(int index) {
   wal::WalOptions wal_options;
+  if (disks_) {
+    wal_options.segment_bytes = disks_->segment_bytes;
+    wal_options.spare_segments = disks_->spare_segments;
+    wal_options.new_log_id = 739 + index;
+    return wal::Wal::Open(nodes_[index]->disk.get(), "wal", wal_options);
+  }
   wal_options.segment_bytes = 1 << 20;
   return wal::Wal::Open(wal::FileSystem::Posix(), nodes_[index]->directory,
                         wal_options);
@@ -186,10 +248,9 @@ absl::StatusOr<std::unique_ptr<wal::Wal>> HostCluster::OpenWal(int index) {
 void HostCluster::ForgetGroup(int index, raft::GroupId group) {
   auto wal = OpenWal(index);
   ASSERT_TRUE(wal.ok()) << wal.status();
-  std::vector<wal::GroupWrite> writes(2);
-  writes[0].group = writes[1].group = group;
+  std::vector<wal::GroupWrite> writes(1);
+  writes[0].group = group;
   writes[0].remove_group = true;
-  writes[1].hard_state = (*wal)->recovered().at(group).hard_state;
   EXPECT_TRUE((*wal)->Append(writes).ok());
   EXPECT_TRUE(kv::StateMachine::Remove(nodes_[index]->engine.get(), group,
                                        nodes_[index]->directory)
@@ -206,12 +267,18 @@ void HostCluster::OpenLog(int index) {
 
 void HostCluster::Start(int index) {
   OpenLog(index);
+  const absl::Status status = StartHost(index);
+  ASSERT_TRUE(status.ok()) << status;
+}
+
+absl::Status HostCluster::StartHost(int index) {
   Node& node = *nodes_[index];
-  node.log = std::make_unique<NodeLog>(node.wal.get());
+  node.log = std::make_unique<NodeLog>(node.wal.get(), &node);
   node.transport = std::make_unique<NodeTransport>(this, index);
   node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
-  auto replicas = server::LoadReplicas(node.engine.get(), node.wal.get());
-  ASSERT_TRUE(replicas.ok()) << replicas.status();
+  auto replicas =
+      server::LoadReplicas(node.engine.get(), node.wal.get(), node.directory);
+  if (!replicas.ok()) return replicas.status();
   server::HostOptions options = options_;
   options.self = node.id;
   server::HostParts parts;
@@ -219,26 +286,116 @@ void HostCluster::Start(int index) {
   parts.log = node.log.get();
   parts.transport = node.transport.get();
   parts.clock = &clock_;
-  node.maps = std::make_unique<server::MapHolder>(map_);
+  node.jobs = std::make_unique<Jobs>();
+  parts.background = node.jobs.get();
+  node.maps = std::make_unique<server::MapHolder>(
+      node.saved_map ? node.saved_map : map_);
+  if (disks_) node.maps->Listen([this, index] { SaveMap(index); });
   parts.maps = node.maps.get();
   node.fetcher = std::make_unique<NodeFetcher>(this, index);
   parts.fetcher = node.fetcher.get();
-  node.jobs = std::make_unique<Jobs>();
-  parts.background = node.jobs.get();
-  parts.install_dir = absl::StrCat(node.directory, "/install");
+  if (!disks_) parts.install_dir = absl::StrCat(node.directory, "/install");
   parts.random = node.random.get();
-  parts.on_failure = [](const absl::Status& status) {
-    ADD_FAILURE() << "replica failed: " << status;
+  parts.on_failure = [&node](const absl::Status& status) {
+    if (!node.down()) ADD_FAILURE() << "replica failed: " << status;
   };
   auto host = server::Host::Create(options, parts, *std::move(replicas));
-  ASSERT_TRUE(host.ok()) << host.status();
+  if (!host.ok()) return host.status();
   node.host = *std::move(host);
+  return absl::OkStatus();
+}
+
+// ---- on disks in memory ----
+
+absl::Status HostCluster::MakeReplicas(int index) {
+  Node& node = *nodes_[index];
+  if (node.initialized) return absl::OkStatus();
+  absl::Status status =
+      server::CreateReplicas(node.engine.get(), node.wal.get(), *map_, node.id);
+  if (!status.ok()) return status;
+  const bool stops = node.steps->Next("mark of a new data directory");
+  node.initialized = !stops || node.steps->Done();
+  return stops ? absl::AbortedError("the machine is down") : absl::OkStatus();
+}
+
+// The file `cluster_map`, as server/map_file.h keeps it.
+void HostCluster::SaveMap(int index) {
+  Node& node = *nodes_[index];
+  node.jobs->Run([&node] {
+    auto map = node.maps->Get();
+    if (node.saved_map != nullptr && map->epoch <= node.saved_map->epoch)
+      return;
+    if (!node.steps->Next("save of the cluster map") || node.steps->Done()) {
+      node.saved_map = std::move(map);
+    }
+  });
+}
+
+bool HostCluster::PowerOn(int index) {
+  Node& node = *nodes_[index];
+  node.steps->PowerOn();
+  node.wal.reset();
+  auto wal = OpenWal(index);
+  absl::Status status = wal.status();
+  if (wal.ok()) {
+    node.wal = *std::move(wal);
+    status = MakeReplicas(index);
+  }
+  if (status.ok()) status = StartHost(index);
+  if (node.down()) return false;
+  EXPECT_TRUE(status.ok()) << "node " << index << " does not start: " << status;
+  return status.ok();
+}
+
+void HostCluster::PowerOff(int index, const std::function<bool()>& survives) {
+  nodes_[index]->steps->Stop();
+  Crash(index);
+  for (auto& [link, messages] : network_) {
+    if (link.second == index) messages.clear();
+  }
+  std::erase_if(told_epochs_, [&](const auto& told) {
+    return told.first.first == index || told.first.second == index;
+  });
+  nodes_[index]->disk->PowerLoss(survives);
+}
+
+void HostCluster::PowerOffWhoIsDown() {
+  for (int i = 0; i < size(); ++i) {
+    if (nodes_[i]->host != nullptr && nodes_[i]->down()) on_down_(i);
+  }
+}
+
+void HostCluster::TellEpochs() {
+  for (int from = 0; from < size(); ++from) {
+    for (int to = 0; to < size(); ++to) {
+      const std::pair<int, int> link{from, to};
+      if (from == to) continue;
+      if (nodes_[from]->host == nullptr || nodes_[to]->host == nullptr ||
+          nodes_[from]->isolated || nodes_[to]->isolated) {
+        told_epochs_.erase(link);
+        continue;
+      }
+      const uint64_t epoch = nodes_[from]->maps->epoch();
+      auto [told, first] = told_epochs_.emplace(link, epoch);
+      if (!first && told->second == epoch) continue;
+      told->second = epoch;
+      nodes_[to]->host->OnPeerEpoch(nodes_[from]->id, epoch);
+    }
+  }
 }
 
 bool HostCluster::DeliverOne() {
-  if (network_.empty()) return false;
-  Message message = std::move(network_.front());
-  network_.pop_front();
+  auto link = network_.lower_bound(next_link_);
+  if (link == network_.end()) link = network_.begin();
+  size_t left = network_.size();
+  while (left > 0 && link->second.empty()) {
+    if (++link == network_.end()) link = network_.begin();
+    --left;
+  }
+  if (left == 0) return false;
+  Message message = std::move(link->second.front());
+  link->second.pop_front();
+  next_link_ = {link->first.first, link->first.second + 1};
   Node& from = *nodes_[message.from];
   Node& to = *nodes_[message.to];
   if (from.isolated || to.isolated || to.host == nullptr) return true;
@@ -324,13 +481,21 @@ void HostCluster::Settle() {
   bool moved = true;
   while (moved) {
     moved = DeliverOne();
+    PowerOffWhoIsDown();
     moved = MoveStreams() || moved;
+    PowerOffWhoIsDown();
     for (auto& node : nodes_) {
       if (node->host != nullptr && !node->stalled) {
         moved = node->log->CompleteOne() || moved;
+        PowerOffWhoIsDown();
       }
       if (node->host != nullptr && !node->background_stalled) {
         moved = node->jobs->RunOne() || moved;
+        PowerOffWhoIsDown();
+      }
+      if (disks_ && node->host != nullptr && !node->stalled) {
+        moved = node->log->Maintain() || moved;
+        PowerOffWhoIsDown();
       }
     }
   }
@@ -341,7 +506,9 @@ void HostCluster::Tick(int count) {
     clock_.Advance(20'000'000);
     for (auto& node : nodes_) {
       if (node->host != nullptr) node->host->Tick();
+      PowerOffWhoIsDown();
     }
+    if (disks_) TellEpochs();
     Settle();
   }
 }
@@ -371,7 +538,11 @@ int HostCluster::ElectLeader(raft::GroupId group) {
 }
 
 void HostCluster::Submit(int node, server::Operation operation) {
-  operation.sink = answers_;
+  if (operation.sink == nullptr) operation.sink = answers_;
+  if (disks_) {
+    operation.sink =
+        std::make_shared<NodeSink>(nodes_[node].get(), operation.sink);
+  }
   operation.start_nanos = clock_.MonotonicNanos();
   std::vector<server::Operation> operations;
   operations.push_back(std::move(operation));

@@ -1,5 +1,7 @@
 // Several replica hosts in one thread: messages, log writes and time move
-// only when the test says so. What is durable survives Crash().
+// only when the test says so. What is durable survives Crash(). On disks in
+// memory (`Disks`) a node can be stopped at any of its storage steps, and comes
+// back with what these have left.
 #ifndef KV739_TESTS_SUPPORT_HOST_CLUSTER_H_
 #define KV739_TESTS_SUPPORT_HOST_CLUSTER_H_
 
@@ -19,6 +21,8 @@
 #include "server/map_holder.h"
 #include "server/wal/wal.h"
 #include "server/wal/wal_thread.h"
+#include "tests/support/fake_file_system.h"
+#include "tests/support/storage_steps.h"
 
 namespace kv739::testing {
 
@@ -53,6 +57,13 @@ class HostCluster {
  public:
   // `size` nodes of one cluster file, each with all of its groups.
   explicit HostCluster(int size, server::HostOptions options = {});
+  // The same with logs on disks in memory and stores whose changes are storage
+  // steps. Nodes are made with PowerOn().
+  struct Disks {
+    uint64_t segment_bytes = 8 * wal::kBlockBytes;
+    uint32_t spare_segments = 1;
+  };
+  HostCluster(int size, server::HostOptions options, const Disks& disks);
   ~HostCluster();
 
   server::Host* host(int node) { return nodes_[node]->host.get(); }
@@ -97,6 +108,27 @@ class HostCluster {
   absl::StatusOr<std::unique_ptr<wal::Wal>> OpenWal(int node);
   void ForgetGroup(int node, raft::GroupId group);
   bool running(int node) const { return nodes_[node]->host != nullptr; }
+  int size() const { return static_cast<int>(nodes_.size()); }
+
+  // ---- on disks in memory ----
+
+  // Starts the node; the first time it is made. False when it stops in one of
+  // the storage steps of this.
+  bool PowerOn(int node);
+  // It stops now; `survives` as of FakeFileSystem::PowerLoss().
+  void PowerOff(int node, const std::function<bool()>& survives);
+  StorageSteps& steps(int node) { return *nodes_[node]->steps; }
+  wal::FakeFileSystem& disk(int node) { return *nodes_[node]->disk; }
+  wal::Wal* wal(int node) { return nodes_[node]->wal.get(); }
+  // Called, in Settle(), for a node that has stopped in a storage step; it
+  // calls PowerOff().
+  void SetOnDown(std::function<void(int node)> on_down) {
+    on_down_ = std::move(on_down);
+  }
+  // Sees each message that leaves a node.
+  using SendHook =
+      std::function<void(int from, int to, const server::GroupMessage&)>;
+  void SetSendHook(SendHook hook) { send_hook_ = std::move(hook); }
 
   ManualClock& clock() { return clock_; }
   std::shared_ptr<Answers> answers() { return answers_; }
@@ -109,6 +141,7 @@ class HostCluster {
   class Jobs;
   class NodeLog;
   class NodeFetcher;
+  class NodeSink;
   struct Stream {
     int from;
     int to;
@@ -124,6 +157,12 @@ class HostCluster {
     bool stalled = false;
     bool background_stalled = false;
     std::string directory;
+    // On disks in memory; else null.
+    std::unique_ptr<StorageSteps> steps;
+    std::unique_ptr<wal::FakeFileSystem> disk;
+    std::shared_ptr<const kv::ClusterMap> saved_map;  // durable
+    bool initialized = false;                         // the same
+    bool down() const { return steps != nullptr && steps->down(); }
     std::unique_ptr<kv::MemoryEngine> engine;
     std::unique_ptr<wal::Wal> wal;
     std::unique_ptr<NodeTransport> transport;
@@ -141,8 +180,15 @@ class HostCluster {
     std::optional<server::NodeMessage> of_node;  // instead
   };
 
+  void MakeMap(int size);
   void OpenLog(int node);
   void Start(int node);
+  absl::Status StartHost(int node);
+  absl::Status MakeReplicas(int node);
+  void SaveMap(int node);
+  void PowerOffWhoIsDown();
+  // What streams between nodes say of their maps.
+  void TellEpochs();
   bool DeliverOne();
   // One step of every stream that is not held.
   bool MoveStreams();
@@ -150,14 +196,20 @@ class HostCluster {
   std::optional<absl::Status> Move(Stream& stream, bool* held);
 
   const server::HostOptions options_;
+  const std::optional<Disks> disks_;
   const std::string root_;
   ManualClock clock_;
   std::shared_ptr<Answers> answers_ = std::make_shared<Answers>();
   std::shared_ptr<const kv::ClusterMap> map_;
-  std::deque<Message> network_;
+  // By sender and receiver, each in its order; the links take turns.
+  std::map<std::pair<int, int>, std::deque<Message>> network_;
+  std::pair<int, int> next_link_;
   std::vector<std::unique_ptr<Stream>> streams_;
   uint64_t streams_opened_ = 0;
   StreamFault stream_fault_;
+  std::map<std::pair<int, int>, uint64_t> told_epochs_;
+  std::function<void(int node)> on_down_;
+  SendHook send_hook_;
   std::vector<std::unique_ptr<Node>> nodes_;
   uint64_t next_tag_ = 1'000'000;
 };

@@ -52,7 +52,13 @@ std::vector<ModelState> ModelSteps(const ModelState& before,
       steps.push_back(state);
     }
     if (write.remove_group) {
-      state.erase(write.group);
+      ModelGroup left;
+      left.hard_state = state[write.group].hard_state;
+      if (left.hard_state == raft::HardState()) {
+        state.erase(write.group);
+      } else {
+        state[write.group] = left;
+      }
       steps.push_back(state);
     }
   }
@@ -164,7 +170,10 @@ std::vector<GroupWrite> RandomWrites(const ModelState& before,
       write.compact =
           raft::LogPosition{term + 1, group.start.index + 1 + draw(20)};
     }
-    if (action == 19 && draw(4) == 0) write.remove_group = true;
+    if (action == 19 && draw(4) == 0) {
+      write.hard_state = raft::HardState{term, raft::NodeId(3), Index()};
+      write.remove_group = true;
+    }
     if (write.empty()) {
       write.hard_state = raft::HardState{term, raft::NodeId(2), Index()};
     }

@@ -165,7 +165,7 @@ class Nodes {
     ASSERT_TRUE(
         CreateReplicas(node->engine.get(), node->wal.get(), *map_, node->id)
             .ok());
-    auto replicas = LoadReplicas(node->engine.get(), node->wal.get());
+    auto replicas = LoadReplicas(node->engine.get(), node->wal.get(), "");
     ASSERT_TRUE(replicas.ok()) << replicas.status();
     node->log =
         wal::WalThread::Start(node->wal.get(), [](const absl::Status& status) {

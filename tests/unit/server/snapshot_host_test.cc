@@ -494,6 +494,37 @@ TEST_F(InstallTest, TheLeaderMayChangeInTheMiddle) {
   EXPECT_EQ(cluster_.streams_opened(), 1u);
 }
 
+// What came is of another snapshot, so it is thrown away; before the pause is
+// over another leader offers another one.
+TEST_F(InstallTest, AnotherOfferMayComeWhenAllWasThrownAway) {
+  LeaveBehind();
+  std::string old_chunk;
+  Faults([&](int, int, int number, std::string* chunk) {
+    if (number == 0 && !chunk->empty()) old_chunk = *chunk;
+    return Fault::kNone;
+  });
+  cluster_.Restart(down_);
+  ExpectEqual();
+  ASSERT_FALSE(old_chunk.empty());
+  LeaveBehind();
+  bool replaced = false;
+  Faults([&](int, int, int number, std::string* chunk) {
+    if (number > 0 || chunk->empty() || replaced) return Fault::kNone;
+    replaced = true;
+    *chunk = old_chunk;
+    return Fault::kNone;
+  });
+  cluster_.Restart(down_);
+  for (int i = 0; i < 500 && !replaced; ++i) cluster_.Tick();
+  ASSERT_TRUE(replaced);
+  PutMany(cluster_, 20, 1, kValueBytes);
+  cluster_.host(leader_)->TransferLeadership(
+      kGroup, cluster_.map().nodes[(leader_ + 2) % 5].id, [](auto) {});
+  cluster_.Tick(8);
+  EXPECT_NE(cluster_.ElectLeader(kGroup), leader_);
+  ExpectEqual(2);
+}
+
 TEST_F(InstallTest, NothingIsAppliedToAStateThatIsBeingReplaced) {
   LeaveBehind();
   cluster_.StallBackground(down_, true);
@@ -666,8 +697,9 @@ TEST_F(InstallTest, AVacantReplicaMayDieWithItsFirstSnapshotInPlace) {
   cluster_.Crash(down_);
   cluster_.StallLog(down_, false);
   cluster_.Restart(down_);
-  EXPECT_GT(StatsOf(cluster_, down_).core.applied, raft::Index(80));
-  ExpectEqual(0);
+  // Its log never began, so it is as if the snapshot had not come.
+  EXPECT_EQ(StatsOf(cluster_, down_).core.applied, raft::Index());
+  ExpectEqual(1);
 }
 
 TEST_F(InstallTest, ALogWithoutAStateIsALoss) {
@@ -675,7 +707,7 @@ TEST_F(InstallTest, ALogWithoutAStateIsALoss) {
   auto engine = kv::NewMemoryEngine();
   auto wal = cluster_.OpenWal(down_);
   ASSERT_TRUE(wal.ok());
-  auto replicas = LoadReplicas(engine.get(), wal->get());
+  auto replicas = LoadReplicas(engine.get(), wal->get(), "");
   EXPECT_TRUE(absl::IsDataLoss(replicas.status()));
   EXPECT_THAT(std::string(replicas.status().message()),
               ::testing::HasSubstr("the store has nothing of it"));

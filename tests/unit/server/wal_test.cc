@@ -166,6 +166,28 @@ TEST(Wal, CacheSharesPayloadsAndIsBounded) {
   EXPECT_EQ(wal->stats().live_bytes, 0u);
 }
 
+TEST(Wal, ARemovedGroupKeepsItsVote) {
+  FakeFileSystem fs;
+  auto wal = MustOpen(&fs);
+  GroupWrite write = Entries(1, 1, 10);
+  write.hard_state = raft::HardState{Term(3), raft::NodeId(2), Index(7)};
+  ASSERT_TRUE(AppendOne(*wal, write).ok());
+  GroupWrite removal;
+  removal.group = kGroup;
+  removal.remove_group = true;
+  ASSERT_TRUE(AppendOne(*wal, removal).ok());
+  for (int i = 0; i < 2; ++i) {  // and the second time out of a later segment
+    wal.reset();
+    wal = MustOpen(&fs);
+    const RecoveredGroup& group = wal->recovered().at(kGroup);
+    EXPECT_EQ(group.hard_state,
+              (raft::HardState{Term(3), raft::NodeId(2), Index()}));
+    EXPECT_EQ(group.last_index, Index());
+    EXPECT_EQ(group.start, LogPosition());
+  }
+  EXPECT_TRUE(AppendOne(*wal, Entries(4, 1, 2)).ok());
+}
+
 TEST(Wal, CompactionKeepsOrDropsTheRest) {
   FakeFileSystem fs;
   auto wal = MustOpen(&fs);

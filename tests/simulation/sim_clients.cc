@@ -1,0 +1,390 @@
+#include "tests/simulation/sim_clients.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tests/simulation/sim_net.h"
+#include "tests/simulation/sim_server.h"
+#include "tests/simulation/world.h"
+
+namespace kv739::world {
+namespace {
+
+constexpr uint64_t kTimeout = 5 * kSecond;  // of an operation
+constexpr uint64_t kClientTick = 10 * kMillisecond;
+constexpr uint64_t kBrokenAfter = 2 * kSecond;
+
+server::OpKind KindOf(client::OpKind kind) {
+  switch (kind) {
+    case client::OpKind::kGet:
+      return server::OpKind::kGet;
+    case client::OpKind::kPut:
+      return server::OpKind::kPut;
+    case client::OpKind::kDelete:
+      return server::OpKind::kDelete;
+    case client::OpKind::kAppend:
+      return server::OpKind::kAppend;
+    case client::OpKind::kCas:
+      return server::OpKind::kCompareAndSwap;
+    case client::OpKind::kOpenSession:
+      return server::OpKind::kOpenSession;
+  }
+  return server::OpKind::kGet;
+}
+
+// As server/operation_codec.cc and client/wire.cc together.
+client::Answer AnswerOf(server::Reply reply) {
+  client::Answer answer;
+  answer.tag = reply.tag;
+  answer.code = reply.code == server::ReplyCode::kRefused
+                    ? client::AnswerCode::kInternal
+                    : static_cast<client::AnswerCode>(reply.code);
+  answer.message = std::move(reply.message);
+  answer.leader = std::move(reply.leader);
+  answer.map_epoch = reply.map_epoch;
+  answer.found = reply.found;
+  answer.swapped = reply.swapped;
+  answer.version = reply.version;
+  answer.value = std::move(reply.value);
+  answer.session = reply.session;
+  return answer;
+}
+
+}  // namespace
+
+std::string PutKey(int number) { return absl::StrCat("put", number); }
+std::string AppendKey(int number) { return absl::StrCat("append", number); }
+
+class SimClient::Call : public client::Operation {
+ public:
+  Call(client::Request asked, SimClient* owner, int worker)
+      : Operation(std::move(asked)), owner_(owner), worker_(worker) {}
+  void Finished() override { owner_->Finished(worker_, this); }
+
+ private:
+  SimClient* const owner_;
+  const int worker_;
+};
+
+class SimClient::Sink : public server::ReplySink {
+ public:
+  Sink(SimServer* server, const AnswerTo& to) : server_(server), to_(to) {}
+  void Deliver(server::Reply reply) override {
+    server_->Answer(to_, AnswerOf(std::move(reply)));
+  }
+  void Flush() override {}
+
+ private:
+  SimServer* const server_;
+  const AnswerTo to_;
+};
+
+SimClient::SimClient(World* world, int number)
+    : world_(world), number_(number), random_(world->random().Next()) {
+  if (world->profile().has(Fault::kClockRate)) {
+    rate_ = random_.Between(900, 1100);
+  }
+}
+
+client::Instant SimClient::Now() const {
+  return static_cast<client::Instant>(1'000'000 + world_->now() / kMicrosecond *
+                                                      rate_ / 1000);
+}
+
+void SimClient::After(uint64_t delay, Task task) {
+  world_->queue().Add(world_->now() + delay,
+                      [this, life = life_, task = std::move(task)]() mutable {
+                        if (life == life_) task();
+                      });
+}
+
+// ---- its course ----
+
+void SimClient::Start() {
+  After(random_.Between(0, 2'000) * kMillisecond, [this] { Begin(); });
+}
+
+void SimClient::Begin() {
+  client::Engine::Options options;
+  options.seed = random_.Next();
+  engine_ = std::make_unique<client::Engine>(
+      kv::InitialClusterMap(world_->file()), options);
+  workers_.clear();
+  workers_.resize(world_->profile().workers);
+  for (size_t i = 0; i < workers_.size(); ++i) Next(static_cast<int>(i));
+}
+
+void SimClient::Crash() {
+  if (engine_ == nullptr || stopping_) return;
+  world_->journal().Note("client crash", number_);
+  ++life_;
+  for (Worker& worker : workers_) {
+    if (worker.call == nullptr) continue;
+    worker.operation.outcome = test::Outcome::kUnknown;
+    worker.operation.end = test::kNever;
+    if (worker.operation.kind != test::Kind::kGet) {
+      history_.push_back(worker.operation);
+    }
+  }
+  workers_.clear();
+  open_.clear();
+  engine_.reset();
+  under_way_ = 0;
+  ticking_ = false;
+  After(random_.Between(10, 2'000) * kMillisecond, [this] { Begin(); });
+}
+
+void SimClient::Next(int worker) {
+  const uint64_t think = 2 * world_->profile().think_ms * kMillisecond;
+  After(random_.Below(think + 1), [this, worker] {
+    if (stopping_) return;
+    client::Request request;
+    test::Operation operation = Draw(&request);
+    Submit(worker, std::move(request), std::move(operation));
+  });
+}
+
+test::Operation SimClient::Draw(client::Request* request) {
+  const Profile& p = world_->profile();
+  test::Operation operation;
+  const auto all = static_cast<uint64_t>(p.keys + p.append_keys);
+  const auto key = static_cast<int>(random_.Below(all));
+  const bool append = key >= p.keys;
+  operation.key = append ? AppendKey(key - p.keys) : PutKey(key);
+  operation.kind = random_.Chance(3, 10) ? test::Kind::kGet
+                   : append              ? test::Kind::kAppend
+                                         : test::Kind::kPut;
+  request->key = operation.key;
+  request->kind = operation.kind == test::Kind::kGet ? client::OpKind::kGet
+                  : append                           ? client::OpKind::kAppend
+                                                     : client::OpKind::kPut;
+  if (operation.kind != test::Kind::kGet) {
+    operation.value = absl::StrCat(number_, ".", next_value_++);
+    if (append) {
+      operation.value += ";";
+    } else if (p.value_bytes > operation.value.size()) {
+      operation.value += '/';
+      operation.value.resize(p.value_bytes, 'x');
+    }
+    request->value = operation.value;
+  }
+  return operation;
+}
+
+void SimClient::Submit(int worker, client::Request request,
+                       test::Operation operation) {
+  operation.client = number_ * 100 + worker;
+  operation.start = static_cast<test::Nanos>(world_->now());
+  auto call = std::make_shared<Call>(std::move(request), this, worker);
+  call->deadline = Now() + static_cast<client::Instant>(kTimeout / 1000);
+  workers_[worker] = {call, std::move(operation)};
+  ++under_way_;
+  if (engine_->Submit(call, Now()) != KV739_OK) call->Finished();
+  Pump();
+}
+
+void SimClient::Finished(int worker, Call* call) {
+  Worker& at = workers_[worker];
+  if (at.call.get() != call) return;
+  test::Operation operation = std::move(at.operation);
+  const client::Outcome& outcome = call->outcome;
+  operation.end = static_cast<test::Nanos>(world_->now());
+  if (outcome.code == KV739_OK || outcome.code == 1) {
+    operation.outcome = test::Outcome::kDone;
+    operation.seen = outcome.found ? test::Stored(outcome.value)
+                                   : test::Stored(std::nullopt);
+    ++world_->result().done;
+  } else if (outcome.code == KV739_E_UNKNOWN) {
+    operation.outcome = test::Outcome::kUnknown;
+    ++world_->result().unknown;
+  } else {
+    operation.outcome = test::Outcome::kRefused;
+    ++world_->result().refused;
+  }
+  world_->journal().Note("done", number_, worker,
+                         static_cast<uint64_t>(outcome.code + 100),
+                         outcome.version);
+  --under_way_;
+  if (operation.kind != test::Kind::kGet ||
+      operation.outcome == test::Outcome::kDone) {
+    history_.push_back(std::move(operation));
+  } else if (reading_) {
+    to_read_.push_back(operation.key);  // asks until it is told
+  }
+  at.call.reset();
+  if (!stopping_) return Next(worker);
+  if (reading_) After(0, [this] { ReadNext(); });
+}
+
+void SimClient::ReadAll() {
+  const Profile& p = world_->profile();
+  reading_ = true;
+  for (int i = 0; i < p.keys; ++i) to_read_.push_back(PutKey(i));
+  for (int i = 0; i < p.append_keys; ++i) to_read_.push_back(AppendKey(i));
+  ReadNext();
+}
+
+void SimClient::ReadNext() {
+  if (!idle() || to_read_.empty()) return;
+  client::Request request;
+  request.kind = client::OpKind::kGet;
+  request.key = to_read_.back();
+  test::Operation operation;
+  operation.key = request.key;
+  to_read_.pop_back();
+  Submit(0, std::move(request), std::move(operation));
+}
+
+// ---- the engine's effects ----
+
+void SimClient::Pump() {
+  if (pumping_) return;
+  pumping_ = true;
+  while (engine_ != nullptr) {
+    client::Effects effects = engine_->TakeEffects();
+    if (effects.done.empty() && effects.send.empty() && !effects.fetch_map) {
+      break;
+    }
+    for (client::NodeIndex node : effects.send) SendTo(node);
+    if (effects.fetch_map) FetchMap(*effects.fetch_map);
+    for (const auto& operation : effects.done) operation->Finished();
+  }
+  pumping_ = false;
+  if (engine_ != nullptr && !ticking_ && engine_->HasTimers()) {
+    ticking_ = true;
+    After(kClientTick, [this] { Tick(); });
+  }
+}
+
+void SimClient::Tick() {
+  ticking_ = false;
+  engine_->Tick(Now());
+  Pump();
+}
+
+SimServer* SimClient::ServerOf(client::NodeIndex node) {
+  const auto address = kv::Address::Parse(engine_->router().AddressOf(node));
+  return address.ok() ? world_->FindServer(*address) : nullptr;
+}
+
+void SimClient::Broken(client::NodeIndex node) {
+  open_.erase(node);
+  engine_->OnBroken(node, "connection lost", Now());
+  Pump();
+}
+
+void SimClient::SendTo(client::NodeIndex node) {
+  SimServer* const server = ServerOf(node);
+  SimNet& net = world_->net();
+  while (true) {
+    const std::vector<client::Outgoing> batch = engine_->TakeBatch(node);
+    if (batch.empty()) return;
+    open_.insert(node);
+    std::vector<server::Operation> operations;
+    uint64_t bytes = 0;
+    for (const client::Outgoing& out : batch) {
+      const client::Request& request = out.operation->request;
+      server::Operation operation;
+      operation.kind = KindOf(request.kind);
+      operation.tag = out.tag;
+      operation.key = request.key;
+      operation.value = request.value;
+      operation.expected = request.expected;
+      operation.session = out.identity.session;
+      operation.sequence = out.identity.sequence;
+      operation.floor = out.floor;
+      operation.group = request.group;
+      bytes += 40 + request.key.size() + request.value.size();
+      operations.push_back(std::move(operation));
+    }
+    auto broken = [this, node] { Broken(node); };
+    if (server == nullptr) {
+      After(kMillisecond, broken);
+      continue;
+    }
+    const bool lost =
+        !world_->calm() && random_.Chance(world_->profile().client_loss, 1000);
+    if (lost) continue;
+    const bool carried = net.Carry(
+        net.client(number_), server->index(), bytes,
+        [this, server, node, life = life_, broken,
+         operations = std::move(operations)]() mutable {
+          if (!server->running()) {
+            if (life == life_) After(kMillisecond, broken);
+            return;
+          }
+          server->Deliver([server, to = AnswerTo{number_, life, node},
+                           operations = std::move(operations)]() mutable {
+            const auto sink = std::make_shared<Sink>(server, to);
+            for (server::Operation& operation : operations) {
+              operation.sink = sink;
+              operation.start_nanos = server->clock().MonotonicNanos();
+            }
+            server->host()->Submit(std::move(operations));
+          });
+        });
+    if (!carried) After(kBrokenAfter, broken);
+  }
+}
+
+void SimClient::Answered(int server, const AnswerTo& to,
+                         std::vector<client::Answer> answers, uint64_t epoch) {
+  if (to.life != life_) return;
+  if (!world_->calm() && random_.Chance(world_->profile().client_loss, 1000)) {
+    return;
+  }
+  uint64_t bytes = 0;
+  for (const client::Answer& answer : answers) bytes += answer.value.size();
+  SimNet& net = world_->net();
+  net.Carry(server, net.client(number_), bytes,
+            [this, to, epoch, answers = std::move(answers)]() mutable {
+              if (to.life != life_ || engine_ == nullptr) return;
+              engine_->OnAnswers(to.node, std::move(answers), epoch, Now());
+              Pump();
+            });
+}
+
+void SimClient::ServerDown(int server, bool silent) {
+  if (engine_ == nullptr) return;
+  const uint64_t after = silent ? random_.Between(kSecond / 2, kBrokenAfter)
+                                : random_.Between(1, 20) * kMillisecond;
+  for (client::NodeIndex node : open_) {
+    const SimServer* const at = ServerOf(node);
+    if (at == nullptr || at->index() != server) continue;
+    After(after, [this, node] {
+      if (open_.contains(node)) Broken(node);
+    });
+    return;
+  }
+}
+
+void SimClient::FetchMap(client::NodeIndex node) {
+  const uint64_t fetch = ++fetch_;
+  auto fetched = [this, fetch](std::shared_ptr<const kv::ClusterMap> map) {
+    if (fetch != fetch_ || engine_ == nullptr) return;
+    ++fetch_;
+    engine_->OnMap(
+        map == nullptr ? nullptr : std::make_unique<kv::ClusterMap>(*map),
+        Now());
+    Pump();
+  };
+  After(static_cast<uint64_t>(client::kMapTimeout) * kMicrosecond,
+        [fetched] { fetched(nullptr); });
+  SimServer* const server = ServerOf(node);
+  if (server == nullptr) return;
+  SimNet& net = world_->net();
+  net.Carry(net.client(number_), server->index(), 50,
+            [this, server, life = life_, fetched] {
+              std::shared_ptr<const kv::ClusterMap> map;
+              if (server->running() && !server->paused()) {
+                map = server->maps()->Get();
+              }
+              SimNet& back = world_->net();
+              back.Carry(server->index(), back.client(number_), 2000,
+                         [this, life, fetched, map] {
+                           if (life == life_) fetched(map);
+                         });
+            });
+}
+
+}  // namespace kv739::world
