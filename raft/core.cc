@@ -249,9 +249,11 @@ Ready Core::Impl::TakeReady() {
   // The commit index alone is not worth a sync; it goes along when there is
   // one anyway.
   const HardState now = hard_state();
-  if ((MustPersistHardState() && !KV739_PLANTED(E3_vote_in_memory_only)) ||
+  if (MustPersistHardState() ||
       (!ready.persist.empty() && now != persisted_hard_state_)) {
-    ready.persist.hard_state = now;
+    if (!KV739_PLANTED(E3_vote_in_memory_only) || !ready.persist.empty()) {
+      ready.persist.hard_state = now;
+    }
     persisted_hard_state_ = now;
   }
   ready.persist.position = {term_, log_.end()};

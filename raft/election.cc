@@ -111,17 +111,12 @@ void Core::Impl::OnRequestVote(NodeId from, const RequestVote& m) {
   // term to come is bound by no vote given so far.
   const bool may_vote =
       (m.pre_vote && m.term > term_) || vote_ == from || (!vote_ && !leader());
-  // Who does not know its group yet has no say in it: it may have been here
-  // before and have forgotten, with its log, what it acknowledged. Whoever asks
-  // goes by an old configuration, in which it still counts.
-  const bool member = KV739_PLANTED(M6_vote_without_a_log) ||
-                      configuration() != Configuration();
   if (KV739_PLANTED(M7_learner_gives_no_vote) &&
       !configuration().IsVoter(self())) {
     return;
   }
   // Section 5.4.1: only to a log that is at least as complete as ours.
-  const bool granted = member && may_vote && log_.IsUpToDate(m.last);
+  const bool granted = may_vote && log_.IsUpToDate(m.last);
   if (m.pre_vote) {
     // A granted one names the term that was asked about; a refused one ours.
     Send(from, RequestVoteResponse{granted ? m.term : term_, true, granted});

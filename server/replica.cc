@@ -183,6 +183,14 @@ void Replica::Step(raft::NodeId from, raft::Message message) {
   if (append != nullptr && append->previous.index < kv::kFirstPosition.index) {
     return;
   }
+  // Who does not know its group yet has no vote in it: it may have been here
+  // before and have forgotten, with its log, what it acknowledged. Whoever asks
+  // goes by an old configuration, in which it still counts; a member that is to
+  // vote has had a snapshot first.
+  if (vacant() && std::holds_alternative<raft::RequestVote>(message) &&
+      !KV739_PLANTED(M6_vote_without_a_log)) {
+    return;
+  }
   core_->Step(raft::Envelope{from, options_.self, std::move(message)});
 }
 

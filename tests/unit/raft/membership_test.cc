@@ -191,26 +191,8 @@ TEST(Thesis421, M7ALearnerAnswersVotes) {
   EXPECT_TRUE(core.Ticks(100).empty()) << "but does not campaign";
 }
 
-// M6: who left and came back has forgotten what it acknowledged. An old
-// configuration in which it still votes must not win by its word.
-TEST(Thesis421, M6AReplicaThatDoesNotKnowItsGroupDoesNotVote) {
-  State state;
-  state.voters = {};
-  state.hard_state.term = Term(2);
-  CoreUnderTest core(state);
-  core.Ticks(100);
-  auto votes = Of<RequestVoteResponse>(
-      core.Answer(2, RequestVote{Term(3), At(2, 9), true, false}));
-  ASSERT_EQ(votes.size(), 1u);
-  EXPECT_FALSE(votes[0].granted);
-  votes = Of<RequestVoteResponse>(
-      core.Answer(2, RequestVote{Term(3), At(2, 9), false, false}));
-  ASSERT_EQ(votes.size(), 1u);
-  EXPECT_FALSE(votes[0].granted);
-  EXPECT_EQ(core->term(), Term(3));
-}
-
-// M6, S5: nor may it be filled with a state from before it came back.
+// M6, S5: who left and came back has forgotten what it acknowledged, and must
+// not be filled with a state from before it came back.
 TEST(Thesis421, M6AMemberThatCameBackNeedsASnapshotFromAfterThat) {
   CoreUnderTest core = LeaderOf({1, 2, 3});
   EXPECT_EQ(core->MemberSince(NodeId(3)), Index(0));

@@ -680,6 +680,13 @@ TEST_F(InstallTest, AVacantReplicaGetsItsFirstSnapshot) {
                             raft::EntryKind::kNoop, raft::MakePayload("")});
   cluster_.host(down_)->OnPeerMessages(cluster_.map().nodes[leader_].id,
                                        {{kGroup, forged}});
+  // Nor has it a vote: with its log it has forgotten what it acknowledged.
+  const raft::HardState before = StatsOf(cluster_, down_).core.hard;
+  const raft::RequestVote asked{
+      before.term + 1, {before.term, raft::Index(99)}, false, true};
+  cluster_.host(down_)->OnPeerMessages(cluster_.map().nodes[leader_].id,
+                                       {{kGroup, asked}});
+  EXPECT_EQ(StatsOf(cluster_, down_).core.hard, before);
   cluster_.Settle();
   EXPECT_EQ(StatsOf(cluster_, down_).core.last_index, raft::Index());
   ExpectEqual(1);
