@@ -35,7 +35,7 @@ void OnCrash(int signal_number) {
   raise(signal_number);
 }
 
-void Run(const Target& target, const std::string& input) {
+void RunInput(const Target& target, const std::string& input) {
   running = absl::BytesToHexString(input);
   target.run(input);
 }
@@ -114,19 +114,20 @@ class FuzzTarget : public testing::TestWithParam<Target> {};
 TEST_P(FuzzTarget, KeptInputs) {
   const std::vector<std::string> inputs = Kept(GetParam());
   ASSERT_FALSE(inputs.empty()) << "no corpus for " << GetParam().name;
-  for (const std::string& input : inputs) Run(GetParam(), input);
-  Run(GetParam(), "");
+  for (const std::string& input : inputs) RunInput(GetParam(), input);
+  RunInput(GetParam(), "");
 }
 
 TEST_P(FuzzTarget, MutatedInputs) {
   Mutator mutator(Kept(GetParam()), 739);
-  for (int i = 0; i < GetParam().tries; ++i) Run(GetParam(), mutator.Next());
+  for (int i = 0; i < GetParam().tries; ++i)
+    RunInput(GetParam(), mutator.Next());
 }
 
-INSTANTIATE_TEST_SUITE_P(, FuzzTarget, testing::ValuesIn(Targets()),
-                         [](const auto& info) {
-                           return std::string(info.param.name);
-                         });
+std::string NameOf(const testing::TestParamInfo<Target>& target) {
+  return target.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(, FuzzTarget, testing::ValuesIn(Targets()), NameOf);
 
 }  // namespace
 }  // namespace kv739::fuzz
