@@ -11,10 +11,15 @@ readonly COVERAGE_TESTS='^((raft|kv)_.*_test|cluster_sim_test|shapes_sim_test|fu
 # coverage_lines: "FILE LINE 0|1" of every line that has code, from the
 # counters of the objects of both folders and of the tests (inline functions).
 coverage_lines() {
-  find build/coverage/raft build/coverage/kv build/coverage/tests -name '*.gcda' -print0 |
-    xargs -0 -r -n 8 gcov --relative-only --source-prefix "$PWD" --stdout 2>/dev/null |
+  # Names are absolute, or (with ccache's base_dir) relative to the build folder.
+  # Objects of the two folders count also when no program has them.
+  (cd build/coverage &&
+    find raft kv tests \( -path 'tests/*.gcda' -o -path 'raft/*.gcno' -o -path 'kv/*.gcno' \) -print0 |
+    xargs -0 -r -n 8 gcov --relative-only --source-prefix "$OLDPWD" --stdout 2>/dev/null) |
     awk -F: '
-      $2 + 0 == 0 && $3 == "Source" { file = $4; wanted = file ~ /^(raft|kv)\// }
+      $2 + 0 == 0 && $3 == "Source" {
+        file = $4; sub(/^(\.\.\/)+/, "", file); wanted = file ~ /^(raft|kv)\//
+      }
       wanted && $2 + 0 > 0 {
         count = $1; gsub(/[ *]/, "", count)
         if (count == "-") next
