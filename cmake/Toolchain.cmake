@@ -17,6 +17,17 @@ if(KV739_SANITIZE)
   add_link_options(-fsanitize=${KV739_SANITIZE})
 endif()
 
+# ./run coverage. A little optimization: without any the longest tests take
+# minutes, with more of it lines are merged.
+option(KV739_COVERAGE "Count the lines that run" OFF)
+if(KV739_COVERAGE)
+  add_compile_options(--coverage -Og)
+  add_link_options(--coverage)
+endif()
+
+# ./run fuzz: the programs of tests/fuzz get a main function of libFuzzer's.
+option(KV739_FUZZ "Build the fuzzers; needs clang" OFF)
+
 find_program(KV739_CCACHE ccache)
 if(KV739_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${KV739_CCACHE})

@@ -12,6 +12,7 @@ declare -Ar PACKAGES=(
   [test]=''  # promtool, see below
   [format]='clang-format'
   [tidy]='clang-tidy'
+  [fuzz]='clang-14 libclang-rt-14-dev'
 )
 
 install_packages() {

@@ -14,7 +14,7 @@ namespace {
 constexpr uint8_t kSessionFormat = 1;
 constexpr uint8_t kBlockFormat = 1;
 
-bool ReadAnswers(Reader* in, std::deque<Answer>* out) {
+bool ReadAnswers(Reader* in, std::vector<Answer>* out) {
   uint64_t count = 0;
   if (!in->Varint(&count) || count > kBlockSequences) return false;
   for (uint64_t i = 0; i < count; ++i) {
@@ -26,6 +26,26 @@ bool ReadAnswers(Reader* in, std::deque<Answer>* out) {
 }
 
 }  // namespace
+
+bool DecodeSessionRecord(absl::string_view record, SessionHeader* header,
+                         std::vector<Answer>* newest) {
+  Reader in(record);
+  uint8_t format = 0;
+  uint64_t last_active = 0;
+  if (!in.Byte(&format) || format != kSessionFormat ||
+      !in.Varint(&header->floor) || !in.Varint(&last_active)) {
+    return false;
+  }
+  header->last_active = raft::Index(last_active);
+  return ReadAnswers(&in, newest);
+}
+
+bool DecodeBlockRecord(absl::string_view record, std::vector<Answer>* answers) {
+  Reader in(record);
+  uint8_t format = 0;
+  return in.Byte(&format) && format == kBlockFormat &&
+         ReadAnswers(&in, answers);
+}
 
 void SessionTable::WriteTo(Batch* batch) const {
   for (const List::iterator& session : changed_) {
@@ -150,18 +170,18 @@ absl::Status SessionTable::RestoreRecord(absl::string_view key,
   };
   SessionRecordKey name;
   if (!ParseSessionKey(key, &name)) return bad("unknown key of a session");
-  Reader in(value);
-  uint8_t format = 0;
+  std::vector<Answer> answers;
   if (name.kind == SessionRecordKey::Kind::kSession) {
     Session session;
-    uint64_t last_active = 0;
-    if (!in.Byte(&format) || format != kSessionFormat ||
-        !in.Varint(&session.floor) || !in.Varint(&last_active) ||
-        !ReadAnswers(&in, &session.answers)) {
+    SessionHeader header;
+    if (!DecodeSessionRecord(value, &header, &answers)) {
       return bad("malformed session");
     }
+    session.floor = header.floor;
+    session.last_active = header.last_active;
+    session.answers.assign(std::make_move_iterator(answers.begin()),
+                           std::make_move_iterator(answers.end()));
     session.id = name.session;
-    session.last_active = raft::Index(last_active);
     for (const Answer& a : session.answers) session.bytes += a.old_size;
     session.bytes += session.answers.size() * kAnswerCost;
     bytes_ += session.bytes;
@@ -174,9 +194,7 @@ absl::Status SessionTable::RestoreRecord(absl::string_view key,
   }
   if (name.kind == SessionRecordKey::Kind::kOldValue) return absl::OkStatus();
   Session& session = sessions_.back();
-  std::deque<Answer> answers;
-  if (!in.Byte(&format) || format != kBlockFormat ||
-      !ReadAnswers(&in, &answers)) {
+  if (!DecodeBlockRecord(value, &answers)) {
     return bad("malformed block of answers");
   }
   uint64_t bytes = answers.size() * kAnswerCost;

@@ -26,6 +26,11 @@ auto FindFrom(Answers& answers, Sequence sequence) {
 
 }  // namespace
 
+bool IsSessionOf(raft::GroupId group, SessionId id, uint64_t opened) {
+  const uint64_t number = id - (group.value() << kGroupShift);
+  return id >> kGroupShift == group.value() && number > 0 && number <= opened;
+}
+
 void SessionTable::Begin() {
   KV739_KV_CHECK(journal_.empty() && changed_.empty() && removed_.empty(),
                  "a batch was not ended");

@@ -45,6 +45,21 @@ inline constexpr uint64_t kBlockSequences = 16;
 inline constexpr uint64_t kSessionCost = 256;
 inline constexpr uint64_t kAnswerCost = 96;
 
+// Sessions that a state from elsewhere may have opened; of the ids that are
+// left nobody can use up all.
+inline constexpr uint64_t kMaxSessionsOpened = uint64_t{1} << 39;
+// Whether the group may have given this id, as one of the first `opened`.
+bool IsSessionOf(raft::GroupId group, SessionId id, uint64_t opened);
+
+// The records of a session, see kv/records.h. False for bytes that are none.
+struct SessionHeader {
+  Sequence floor = 0;
+  raft::Index last_active;
+};
+bool DecodeSessionRecord(absl::string_view record, SessionHeader* header,
+                         std::vector<Answer>* newest);
+bool DecodeBlockRecord(absl::string_view record, std::vector<Answer>* answers);
+
 class SessionTable {
  public:
   SessionTable(raft::GroupId group, const SessionLimits& limits)

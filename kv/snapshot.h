@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "kv/engine.h"
+#include "kv/session_check.h"
 #include "kv/snapshot_chunk.h"
 #include "kv/types.h"
 #include "raft/configuration.h"
@@ -166,8 +167,8 @@ class SnapshotWriter {
   absl::Status CheckPlace(const ChunkHeader& header, absl::string_view chunk,
                           bool* repeated) const;
   absl::Status CheckRecords(const ChunkHeader& header,
-                            absl::string_view records,
-                            SnapshotTotals* totals) const;
+                            absl::string_view records, SnapshotTotals* totals,
+                            SessionCheck* sessions) const;
   absl::Status CheckNotBehind() const;
 
   Engine* const engine_;
@@ -181,6 +182,7 @@ class SnapshotWriter {
   std::vector<uint64_t> checksums_;  // of the chunks taken
   std::string last_key_;
   SnapshotTotals totals_;
+  SessionCheck sessions_;
   bool complete_ = false;
 
   std::string key_;

@@ -5,16 +5,20 @@
 #include "absl/strings/str_cat.h"
 #include "kv/directory.h"
 #include "kv/records.h"
+#include "kv/session_table.h"
 #include "kv/snapshot.h"
 #include "raft/planted.h"
 
 namespace kv739::kv {
 namespace {
 
-// Whether it is a record that the group may have, by form alone. `key` with
-// the prefix of the group.
+// Stamps end at 1 << 63; above it versions are counted, one a write.
+constexpr Version kMaxForeignVersion = Version{3} << 62;
+
+// Whether it is a record that the group may have at this place. `key` with the
+// prefix of the group.
 bool IsRecord(raft::GroupId group, absl::string_view key,
-              absl::string_view value) {
+              absl::string_view value, SessionCheck* sessions) {
   constexpr size_t kSpace = 8;
   if (key.size() <= kSpace) return false;
   Version version = 0;
@@ -28,12 +32,8 @@ bool IsRecord(raft::GroupId group, absl::string_view key,
              (group == kDirectoryGroup && key == DirectoryKey(group) &&
               DecodeClusterMap(value).ok());
     }
-    case Space::kSession: {
-      SessionRecordKey name;
-      return ParseSessionKey(key, &name) &&
-             (name.kind != SessionRecordKey::Kind::kOldValue ||
-              DecodeValueRecord(key, value, &version, &bytes));
-    }
+    case Space::kSession:
+      return sessions->Add(key, value);
     case Space::kData: {
       constexpr size_t kUserKey = kSpace + 3;
       if (key.size() < kUserKey ||
@@ -58,7 +58,8 @@ SnapshotWriter::SnapshotWriter(Engine* engine, raft::GroupId group,
     : engine_(engine),
       group_(group),
       begin_(GroupBegin(group)),
-      ingestion_(std::move(ingestion)) {}
+      ingestion_(std::move(ingestion)),
+      sessions_(group) {}
 
 absl::StatusOr<std::unique_ptr<SnapshotWriter>> SnapshotWriter::Create(
     Engine* engine, raft::GroupId group, const std::string& dir) {
@@ -86,7 +87,8 @@ absl::Status SnapshotWriter::Add(absl::string_view chunk) {
   absl::StatusOr<absl::string_view> records = decoder_.DecodeRecords();
   if (!records.ok()) return records.status();
   SnapshotTotals totals = totals_;
-  status = CheckRecords(*header, *records, &totals);
+  SessionCheck sessions = sessions_;
+  status = CheckRecords(*header, *records, &totals, &sessions);
   if (!status.ok()) return status;
 
   Reader in(*records);
@@ -101,6 +103,7 @@ absl::Status SnapshotWriter::Add(absl::string_view chunk) {
   position_ = header->position;
   last_key_.assign(key.data(), key.size());
   totals_ = totals;
+  sessions_ = std::move(sessions);
   complete_ = header->last;
   checksums_.push_back(ChunkChecksum(chunk));
   return absl::OkStatus();
@@ -133,7 +136,8 @@ absl::Status SnapshotWriter::CheckPlace(const ChunkHeader& header,
 // All of them before one is taken.
 absl::Status SnapshotWriter::CheckRecords(const ChunkHeader& header,
                                           absl::string_view records,
-                                          SnapshotTotals* totals) const {
+                                          SnapshotTotals* totals,
+                                          SessionCheck* sessions) const {
   Reader in(records);
   std::string full;
   std::string last = last_key_;
@@ -148,7 +152,8 @@ absl::Status SnapshotWriter::CheckRecords(const ChunkHeader& header,
     }
     if (key <= last) return NotOfAGroup("keys do not rise");
     full.assign(begin_).append(key.data(), key.size());
-    if (!IsRecord(group_, full, value)) return NotOfAGroup("unknown record");
+    if (!IsRecord(group_, full, value, sessions))
+      return NotOfAGroup("unknown record");
     // The first two records say what the rest is the state of.
     if (totals->records == 0) {
       Meta meta;
@@ -156,6 +161,13 @@ absl::Status SnapshotWriter::CheckRecords(const ChunkHeader& header,
           meta.applied != header.position) {
         return NotOfAGroup("it does not begin with its position");
       }
+      if (meta.applied.term.value() >= raft::kNumberLimit ||
+          meta.applied.index.value() >= raft::kNumberLimit ||
+          meta.last_version > kMaxForeignVersion ||
+          meta.sessions_opened > kMaxSessionsOpened) {
+        return NotOfAGroup("counters beyond all bounds");
+      }
+      sessions->Begin(meta);
     } else if (totals->records == 1 && full != ConfigurationKey(group_)) {
       return NotOfAGroup("no configuration");
     }
@@ -164,6 +176,9 @@ absl::Status SnapshotWriter::CheckRecords(const ChunkHeader& header,
   }
   if (count != header.records || count == 0) {
     return NotOfAGroup("wrong number of records");
+  }
+  if (header.last && !sessions->End()) {
+    return NotOfAGroup("an old value is missing");
   }
   if (header.last && (*totals != header.totals || totals->records < 2)) {
     return NotOfAGroup("totals differ");

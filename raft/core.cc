@@ -165,7 +165,7 @@ void Core::Impl::Step(const Envelope& envelope) {
   };
   const Term term =
       std::visit([](const auto& m) { return m.term; }, envelope.message);
-  if (!term) return Drop();
+  if (!term || term.value() >= kNumberLimit) return Drop();
   std::visit(Dispatch{this, from}, envelope.message);
 }
 

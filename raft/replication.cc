@@ -14,6 +14,7 @@ namespace {
 bool MakesSense(const AppendEntries& m) {
   if (bool(m.previous.index) != bool(m.previous.term)) return false;
   if (m.previous.term > m.term) return false;
+  if (m.previous.index.value() >= kNumberLimit - m.entries.size()) return false;
   Index index = m.previous.index;
   Term term = m.previous.term;
   for (const Entry& entry : m.entries) {

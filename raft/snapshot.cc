@@ -12,7 +12,8 @@ namespace kv739::raft {
 
 void Core::Impl::OnInstallSnapshot(NodeId from, const InstallSnapshot& m) {
   const LogPosition position = m.meta.position;
-  if (!position.index || !position.term || position.term > m.term ||
+  if (!position.index || position.index.value() >= kNumberLimit ||
+      !position.term || position.term > m.term ||
       !m.meta.configuration.Validate().ok()) {
     return Drop();
   }

@@ -61,6 +61,10 @@ using NodeId = StrongInt<struct NodeIdTag>;
 using GroupId = StrongInt<struct GroupIdTag>;
 inline constexpr GroupId kNoGroup{~uint64_t{0}};
 
+// Terms and indexes of others are below it. No group ever gets there; it leaves
+// room, so that what is counted up from a number of theirs never wraps around.
+inline constexpr uint64_t kNumberLimit = uint64_t{1} << 62;
+
 // The position of an entry. Two logs that agree on it agree on everything
 // before it (Log Matching, Raft paper section 5.3).
 struct LogPosition {

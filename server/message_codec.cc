@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kv/command.h"
 
 namespace kv739::server {
 namespace {
@@ -103,6 +104,14 @@ absl::StatusOr<raft::Message> DecodeAppend(Term term, wire::AppendEntries* w) {
     if (!IsEntryKind(e.kind())) {
       return absl::InvalidArgumentError(
           absl::StrCat("entry ", e.index(), " has unknown kind ", e.kind()));
+    }
+    // A command that does not decode could not be applied by anybody; once it
+    // is in the log there is no way around it.
+    if (e.kind() == static_cast<uint32_t>(EntryKind::kCommand)) {
+      if (auto command = kv::DecodeCommand(e.data()); !command.ok()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "entry ", e.index(), ": ", command.status().message()));
+      }
     }
     last = {Term(e.term()), Index(e.index())};
     m.entries.push_back({last.term, last.index,

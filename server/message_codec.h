@@ -19,9 +19,10 @@ namespace kv739::server {
 void EncodeMessage(const GroupMessage& message, ::raft::v1::GroupMessage* out);
 
 // INVALID_ARGUMENT says what is wrong: no or an unknown kind, an entry of an
-// unknown kind, entries with gaps, terms that go back or lie above the
-// message's, a snapshot of no position, of a later term, or of a configuration
-// that is none. `in` is left without its entries' bytes.
+// unknown kind, a command that does not decode, entries with gaps, terms that
+// go back or lie above the message's, a snapshot of no position, of a later
+// term, or of a configuration that is none. `in` is left without its entries'
+// bytes.
 absl::StatusOr<GroupMessage> DecodeMessage(::raft::v1::GroupMessage* in);
 
 // About how many bytes the message takes on the wire and in a queue.

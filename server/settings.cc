@@ -1,5 +1,6 @@
 #include "server/settings.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -86,6 +88,28 @@ std::string Shown(absl::string_view text) {
   return shown;
 }
 
+// Remembers where the last document began.
+class DocumentStart : public YAML::EventHandler {
+ public:
+  const YAML::Mark& mark() const { return mark_; }
+
+  void OnDocumentStart(const YAML::Mark& mark) override { mark_ = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+ private:
+  YAML::Mark mark_;
+};
+
 class Parser {
  public:
   explicit Parser(absl::string_view name) : name_(name) {}
@@ -95,19 +119,18 @@ class Parser {
       return absl::InvalidArgumentError(
           absl::StrCat(name_, ": larger than ", kMaxFileBytes, " bytes"));
     }
-    std::vector<YAML::Node> documents;
+    YAML::Node document;
     try {
-      documents = YAML::LoadAll(std::string(yaml));
+      const std::string text(yaml);
+      if (absl::Status s = CheckSingle(text); !s.ok()) return s;
+      document = YAML::Load(text);
     } catch (const YAML::Exception& e) {
       return Error(e.mark, e.msg);
     }
-    if (documents.size() > 1) {
-      return Error(documents[1].Mark(), "a second document; only one is read");
-    }
-    if (!documents.empty()) {
+    if (document.IsDefined() && !document.IsNull()) {
       // Walking the tree throws only for what was not checked before.
       try {
-        if (absl::Status s = ParseTop(documents[0]); !s.ok()) return s;
+        if (absl::Status s = ParseTop(document); !s.ok()) return s;
       } catch (const YAML::Exception& e) {
         return Error(e.mark, e.msg);
       }
@@ -123,6 +146,23 @@ class Parser {
     }
     return absl::InvalidArgumentError(absl::StrCat(
         name_, ":", mark.line + 1, ":", mark.column + 1, ": ", what));
+  }
+
+  // YAML::LoadAll would read for ever where what follows a document begins with
+  // a comma: that is an empty document for it, and the comma is still there.
+  absl::Status CheckSingle(const std::string& text) const {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    DocumentStart first;
+    DocumentStart second;
+    if (!parser.HandleNextDocument(first) ||
+        !parser.HandleNextDocument(second)) {
+      return absl::OkStatus();
+    }
+    if (second.mark().pos <= first.mark().pos) {
+      return Error(first.mark(), "this is not YAML");
+    }
+    return Error(second.mark(), "a second document; only one is read");
   }
 
   absl::Status Unknown(const YAML::Mark& mark, absl::string_view what,

@@ -101,13 +101,20 @@ raft::LogPosition IncomingSnapshot::position() const {
 class SnapshotReceiver::Sink : public SnapshotSink {
  public:
   Sink(std::shared_ptr<IncomingSnapshot> incoming, raft::GroupId group,
-       uint64_t stream, std::function<void(raft::GroupId, ReplicaCall)> post)
+       raft::LogPosition wanted, uint64_t stream,
+       std::function<void(raft::GroupId, ReplicaCall)> post)
       : incoming_(std::move(incoming)),
         group_(group),
+        wanted_(wanted),
         stream_(stream),
         post_(std::move(post)) {}
 
   absl::Status OnInfo(const SnapshotInfo& info) override {
+    if (wanted_.index && info.meta.position != wanted_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("got the snapshot at ", info.meta.position.index.value(),
+                       " and asked for that at ", wanted_.index.value()));
+    }
     return incoming_->Begin(info);
   }
   absl::Status OnChunk(absl::string_view chunk) override {
@@ -122,6 +129,7 @@ class SnapshotReceiver::Sink : public SnapshotSink {
  private:
   const std::shared_ptr<IncomingSnapshot> incoming_;
   const raft::GroupId group_;
+  const raft::LogPosition wanted_;  // none: any
   const uint64_t stream_;
   const std::function<void(raft::GroupId, ReplicaCall)> post_;
 };
@@ -193,7 +201,8 @@ void SnapshotReceiver::OpenStream(uint64_t now) {
   moves_ = incoming_->moves.load();
   moved_at_ = now;
   stream_ = NewId();
-  sink_ = std::make_shared<Sink>(incoming_, group_, stream_, context_->post);
+  sink_ = std::make_shared<Sink>(incoming_, group_, wanted_.position, stream_,
+                                 context_->post);
   context_->fetcher->Fetch(wanted_.from, std::move(request), sink_);
 }
 

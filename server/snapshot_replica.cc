@@ -40,7 +40,10 @@ absl::Status ReplicaSnapshots::Advance(Turn& turn) {
   if (!failure_.ok()) return failure_;
   raft::Core* core = replica_->core_.get();
   compaction_.Cut(turn.now_nanos, offers_.Held(turn.now_nanos), core, turn);
-  if (state_ == State::kNormal && receiver_.ready(turn.now_nanos)) {
+  // One of a later term than ours (its leader was elected anew, and we have not
+  // heard) waits until we are there: our log never has a term above our own.
+  if (state_ == State::kNormal && receiver_.ready(turn.now_nanos) &&
+      receiver_.position().term <= core->term()) {
     state_ = State::kWaiting;
     barrier_ = submitted_;
   }
@@ -102,7 +105,9 @@ void ReplicaSnapshots::OnReady(const raft::Ready& ready, Turn& turn) {
 void ReplicaSnapshots::StartCommit() {
   const raft::Index index = receiver_.position().index;
   const raft::Index applied = replica_->machine_->applied().index;
-  const bool useful = fault_.empty() ? index > applied : index >= applied;
+  // A leader has all that is committed, whatever somebody offered before.
+  const bool useful = !replica_->core_->IsLeader() &&
+                      (fault_.empty() ? index > applied : index >= applied);
   if (!useful) {
     state_ = State::kNormal;
     LogInfo("group ", replica_->group_.value(), ": the snapshot at ",

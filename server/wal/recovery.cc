@@ -74,6 +74,9 @@ class Recovery {
 absl::StatusOr<RecoveredLog> Recovery::Run() {
   if (absl::Status s = TakeStock(); !s.ok()) return s;
   if (absl::Status s = OpenSegments(); !s.ok()) return s;
+  uint64_t size = 0;
+  for (const auto& segment : log_.segments) size += segment->size;
+  replay_.Begin(size);
   for (size_t i = 0; i < log_.segments.size(); ++i) {
     if (absl::Status s = ReadSegment(i); !s.ok()) return s;
   }
@@ -196,9 +199,13 @@ absl::Status Recovery::ReadSegment(size_t i) {
   const Segment& segment = *log_.segments[i];
   const bool newest = i + 1 == log_.segments.size();
   const uint64_t limit = newest ? segment.size : previous_ends_[i + 1];
-  if (limit > segment.size || (!newest && limit < kFirstRecord)) {
-    return DataLossAt(segment.path, segment.size,
-                      absl::StrCat("the segment must reach to ", limit));
+  // Not even the newest one is ever shorter than its header: files are filled
+  // before they are used.
+  if (limit > segment.size || limit < kFirstRecord) {
+    return DataLossAt(
+        segment.path, segment.size,
+        absl::StrCat("the segment must reach to ",
+                     newest ? kFirstRecord : std::max(limit, kFirstRecord)));
   }
   if (absl::Status s = LoadBytes(segment, limit); !s.ok()) return s;
   const absl::string_view bytes = bytes_;

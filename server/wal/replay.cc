@@ -9,9 +9,11 @@
 namespace kv739::wal {
 namespace {
 
-// Holes are filled by moved entries later on, so a group's span is one that
-// its log really had; anything longer is nonsense.
-constexpr uint64_t kMaxSpan = uint64_t{1} << 32;
+absl::Status Beyond(const Record& record) {
+  return absl::DataLossError(absl::StrCat("term ", record.term.value(),
+                                          " or index ", record.index.value(),
+                                          " is beyond all bounds"));
+}
 
 }  // namespace
 
@@ -28,6 +30,10 @@ absl::Status Replay::Add(const Record& record, Location at) {
       groups_.erase(it);
     }
     return absl::OkStatus();
+  }
+  if (record.term.value() >= raft::kNumberLimit ||
+      record.index.value() >= raft::kNumberLimit) {
+    return Beyond(record);
   }
   Group& group = groups_[record.group];
   switch (record.kind) {
@@ -47,7 +53,8 @@ absl::Status Replay::Add(const Record& record, Location at) {
   return absl::OkStatus();
 }
 
-absl::Status Replay::AddEntry(Group& group, const Record& record, Location at) {
+absl::Status Replay::AddEntry(Group& group, const Record& record,
+                              Location at) const {
   const Known entry{at, record.entry_kind, record.term};
   const raft::Index index = record.index;
   if ((record.flags & kFlagMoved) != 0) {
@@ -76,7 +83,8 @@ absl::Status Replay::AddEntry(Group& group, const Record& record, Location at) {
   return Put(group, index, entry);
 }
 
-absl::Status Replay::Put(Group& group, raft::Index index, const Known& known) {
+absl::Status Replay::Put(Group& group, raft::Index index,
+                         const Known& known) const {
   if (index <= group.start.index) {
     return absl::DataLossError(absl::StrCat("entry ", index.value(),
                                             " lies before the log's start ",
@@ -86,7 +94,9 @@ absl::Status Replay::Put(Group& group, raft::Index index, const Known& known) {
   const raft::Index last = group.first + group.known.size();
   const uint64_t span =
       index < group.first ? last - index : index - group.first;
-  if (span > kMaxSpan) {
+  // Holes are filled by moved entries later on, so there is a record in the log
+  // for each of its indexes.
+  if (span > max_span_) {
     return absl::DataLossError(
         absl::StrCat("entry ", index.value(), " is far from the others"));
   }

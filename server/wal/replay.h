@@ -19,6 +19,8 @@ namespace kv739::wal {
 
 class Replay {
  public:
+  // A log with records of so many bytes in all. Comes first.
+  void Begin(uint64_t bytes) { max_span_ = bytes / kRecordHeaderBytes; }
   // The next record. DATA_LOSS when it contradicts those before it.
   absl::Status Add(const Record& record, Location at);
   // The logs, or DATA_LOSS when one has a hole. Commit indexes are held down
@@ -40,12 +42,13 @@ class Replay {
     std::deque<Known> known;
   };
 
-  static absl::Status Put(Group& group, raft::Index index, const Known& known);
-  static absl::Status AddEntry(Group& group, const Record& record, Location at);
+  absl::Status Put(Group& group, raft::Index index, const Known& known) const;
+  absl::Status AddEntry(Group& group, const Record& record, Location at) const;
   static void AddCompaction(Group& group, const Record& record, Location at);
   static absl::StatusOr<GroupLog> FinishGroup(Group group);
 
   absl::flat_hash_map<raft::GroupId, Group> groups_;
+  uint64_t max_span_ = 0;
 };
 
 }  // namespace kv739::wal

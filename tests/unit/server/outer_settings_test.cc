@@ -156,6 +156,9 @@ TEST(Settings, ShapesAndSyntaxErrorsGetTheirLine) {
   EXPECT_THAT(ErrorOf("raft:\n\ttick_ms: 5\n"), HasSubstr("s.yaml:2:"));
   EXPECT_THAT(ErrorOf("raft: {}\n---\nlog: {}\n"),
               HasSubstr("a second document"));
+  // What a YAML reader may wait at for ever.
+  EXPECT_THAT(ErrorOf(","), HasSubstr("s.yaml:1:1: this is not YAML"));
+  EXPECT_THAT(ErrorOf("log: {}\n---\n,"), Not(IsEmpty()));
   EXPECT_THAT(ErrorOf("raft: *nowhere\n"), HasSubstr("s.yaml:1:"));
   EXPECT_THAT(ErrorOf(std::string(2 << 20, '#')), HasSubstr("larger than"));
   EXPECT_THAT(ErrorOf(std::string(100'000, '[')), Not(IsEmpty()));

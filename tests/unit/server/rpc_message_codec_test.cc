@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gtest/gtest.h"
+#include "kv/command.h"
 #include "server/message_codec.h"
 
 namespace kv739::server {
@@ -35,6 +36,13 @@ M Arrived(const M& message) {
   return m != nullptr ? *m : M();
 }
 
+std::string SampleCommand() {
+  kv::Command command;
+  command.key = "key";
+  command.value = absl::string_view("a\0b", 3);
+  return kv::EncodeCommand(command);
+}
+
 raft::AppendEntries SampleAppend() {
   raft::AppendEntries m;
   m.term = Term(7);
@@ -42,7 +50,7 @@ raft::AppendEntries SampleAppend() {
   m.commit = Index(8);
   m.entries = {
       {Term(5), Index(11), raft::EntryKind::kCommand,
-       raft::MakePayload(std::string("a\0b", 3))},
+       raft::MakePayload(SampleCommand())},
       {Term(7), Index(12), raft::EntryKind::kNoop, raft::MakePayload("")},
       {Term(7), Index(13), raft::EntryKind::kConfiguration,
        raft::MakePayload(std::string(100000, 'x'))}};
@@ -194,6 +202,17 @@ TEST_F(BadAppendTest, PreviousTermAboveTheMessages) {
   message_.mutable_append_entries()->clear_entries();
   message_.mutable_append_entries()->set_previous_term(8);
   ExpectRefused();
+}
+// It would stop every replica that came to apply it.
+TEST_F(BadAppendTest, CommandThatDoesNotDecode) {
+  const std::string command = SampleCommand();
+  for (const std::string& bytes :
+       {std::string(), std::string("x"), command + "x",
+        command.substr(0, command.size() - 1)}) {
+    EncodeMessage({raft::GroupId(1), SampleAppend()}, &message_);
+    entry(0)->set_data(bytes);
+    ExpectRefused();
+  }
 }
 TEST_F(BadAppendTest, UnknownEntryKind) {
   for (uint32_t kind : {0u, 4u, 257u, ~0u}) {

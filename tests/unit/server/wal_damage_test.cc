@@ -142,6 +142,47 @@ TEST_F(WalDamage, EverySectorOfTheTailMissing) {
   EXPECT_GT(torn, 10);
 }
 
+// It opened once, and not again: the next segment's header said that this one
+// reached beyond its own end.
+TEST_F(WalDamage, ASegmentCutWithinItsHeaderIsReported) {
+  ASSERT_TRUE(Reopen().ok());
+  Append(Write(1, 1, 1, 2, 10));
+  wal_.reset();
+  const std::string whole = fs_.Contents(SegmentPath(1));
+  for (uint64_t size : {uint64_t{48}, uint64_t{1000}, kFirstRecord - 1}) {
+    fs_.SetContents(SegmentPath(1), whole.substr(0, size));
+    EXPECT_EQ(Reopen().status().code(), absl::StatusCode::kDataLoss) << size;
+  }
+}
+
+// Records with good checksums that no log of ours has: a number that would wrap
+// around, or an entry so far from the others that the memory would not do.
+TEST_F(WalDamage, NumbersBeyondAllBoundsAreReported) {
+  ASSERT_TRUE(Reopen().ok());
+  Append(Write(1, 1, 1, 2, 10));
+  wal_.reset();
+  const std::string whole = fs_.Contents(SegmentPath(1));
+  const uint64_t end = RecordOffsets(whole, 1).back();
+  const auto with = [&](RecordKind kind, uint64_t term, uint64_t index) {
+    Record record;
+    record.kind = kind;
+    record.group = GroupId(1);
+    record.term = Term(term);
+    record.index = Index(index);
+    record.write_start = end;
+    std::string bytes = whole;
+    EncodeRecord(record, SegmentSeed(kLogId, 1), bytes.data() + end);
+    fs_.SetContents(SegmentPath(1), bytes);
+    return Reopen().status().code();
+  };
+  const uint64_t top = ~uint64_t{0};
+  EXPECT_EQ(with(RecordKind::kCompaction, 1, top), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(with(RecordKind::kEntry, top, 3), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(with(RecordKind::kEntry, 1, uint64_t{1} << 31),
+            absl::StatusCode::kDataLoss);
+  EXPECT_EQ(with(RecordKind::kEntry, 1, 3), absl::StatusCode::kOk);
+}
+
 // D2. A flipped bit in anything that a later write has followed is damage.
 // The check is exhaustive over bits of a small log in two segments.
 TEST_F(WalDamage, EveryFlippedBitOfSyncedRecordsIsReported) {
