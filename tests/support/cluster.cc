@@ -81,11 +81,17 @@ Cluster::~Cluster() {
   }
 }
 
+const Place& Cluster::place(int i) const {
+  static const Place* const kPlain = new Place;
+  const auto found = options_.places.find(i);
+  return found == options_.places.end() ? *kPlain : found->second;
+}
 std::string Cluster::address(int i) const {
-  return absl::StrCat("127.0.0.1:", port(i));
+  return absl::StrCat(place(i).host, ":", port(i));
 }
 std::string Cluster::data_dir(int i) const {
-  return absl::StrCat(dir(), "/data", i);
+  const std::string& given = place(i).data_dir;
+  return given.empty() ? absl::StrCat(dir(), "/data", i) : given;
 }
 std::string Cluster::log_path(int i) const {
   return absl::StrCat(dir(), "/server", i, ".log");
@@ -107,7 +113,9 @@ absl::Status Cluster::LaunchWith(int i, std::vector<std::string> more) {
   arguments.insert(arguments.end(), more.begin(), more.end());
   auto process = Process::Start({.arguments = std::move(arguments),
                                  .output = log_path(i),
-                                 .error = log_path(i)});
+                                 .error = log_path(i),
+                                 .environment = place(i).environment,
+                                 .network = place(i).network});
   if (!process.ok()) return process.status();
   processes_.at(i) = *std::move(process);
   return absl::OkStatus();

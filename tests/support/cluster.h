@@ -44,12 +44,22 @@ bool Eventually(const std::function<bool()>& holds,
 // Defaults with small files, so that a start writes little.
 extern const char kTestSettings[];
 
+// Where a server runs, and on what.
+struct Place {
+  std::string host = "127.0.0.1";
+  std::string data_dir;                  // empty: one of the cluster's own
+  std::vector<std::string> environment;  // "NAME=value"
+  int network = -1;                      // see ProcessOptions
+};
+
 struct ClusterOptions {
   int servers = 5;
   // Places behind them for servers that are not in the cluster file; see
   // StartNew().
   int extra = 0;
   std::string settings = kTestSettings;  // YAML; "" for none
+  // By position; those that are not there have a Place{}.
+  std::map<int, Place> places = {};
   // Whether the test has failed so far; asked at the end.
   std::function<bool()> failed;
 };
@@ -141,6 +151,8 @@ class Cluster {
   absl::Status LoadMap();
   void TakeGroups(const v1::GetMapResponse& map);
   bool PortInUse(int i);
+
+  const Place& place(int i) const;
 
   const ClusterOptions options_;
   TempDir dir_;
