@@ -58,6 +58,11 @@ struct ClusterOptions {
   // StartNew().
   int extra = 0;
   std::string settings = kTestSettings;  // YAML; "" for none
+  // Run by one `kv739d -c`, as operators do; they and those that it starts
+  // later are stopped and started over it and the cluster's own calls, so
+  // KillHard(), Pause(), Restart() and their like are not for them. A server
+  // runs when its port is open. Set KV739_RUN_DIR for the program before.
+  bool supervised = false;
   // By position; those that are not there have a Place{}.
   std::map<int, Place> places = {};
   // Whether the test has failed so far; asked at the end.
@@ -101,7 +106,8 @@ class Cluster {
   absl::Status StartNew(int i);
   // As Restart() or StartNew() with these arguments at the end.
   absl::Status LaunchWith(int i, std::vector<std::string> more);
-  // Exit code, or minus the signal; nullopt when it still runs.
+  // Exit code, or minus the signal; nullopt when it still runs. Always 0 of a
+  // supervised server.
   std::optional<int> WaitExit(int i, absl::Duration timeout = kPatience);
 
   absl::StatusOr<v1::GetStatusResponse> Status(int i);
@@ -148,6 +154,7 @@ class Cluster {
 
  private:
   absl::Status StartOnce();
+  absl::Status Launch();
   absl::Status LoadMap();
   void TakeGroups(const v1::GetMapResponse& map);
   bool PortInUse(int i);
@@ -159,6 +166,7 @@ class Cluster {
   std::string config_;
   std::unique_ptr<Ports> ports_;
   std::vector<std::unique_ptr<Process>> processes_;
+  std::unique_ptr<Process> supervisor_;
   std::vector<std::shared_ptr<grpc::Channel>> channels_;
   std::map<uint64_t, std::vector<int>> groups_;
 };
