@@ -264,6 +264,12 @@ absl::StatusOr<v1::GetMapResponse> Cluster::NewestMap() {
   return newest;
 }
 
+absl::Status Cluster::RefreshGroups() {
+  auto map = NewestMap();
+  if (map.ok()) TakeGroups(*map);
+  return map.status();
+}
+
 uint64_t Cluster::NodeId(int i) {
   auto map = NewestMap();
   if (!map.ok()) return 0;

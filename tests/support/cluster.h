@@ -115,6 +115,8 @@ class Cluster {
   std::optional<v1::ReplicaStatus> Replica(int i, uint64_t group);
   // The newest map that a running server has.
   absl::StatusOr<v1::GetMapResponse> NewestMap();
+  // groups() as the newest map has them.
+  absl::Status RefreshGroups();
   // Node id of the server that has the address of position i now; 0: none.
   uint64_t NodeId(int i);
   // Until the newest map and all of these members say that just these are the
