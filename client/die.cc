@@ -1,10 +1,14 @@
 // Stopping a server, by one call on a channel of its own that is watched
-// until nothing answers there any more.
+// until nothing answers there any more. Its process may be flushing for a while
+// yet; where a supervisor of this host runs it, that is waited for too.
+#include <algorithm>
 #include <chrono>
+#include <initializer_list>
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "client/servers.h"
+#include "kv/supervisor_protocol.h"
 #include "kv739/v1/admin.grpc.pb.h"
 
 namespace kv739::client {
@@ -34,6 +38,20 @@ bool WaitUntilGone(grpc::Channel* channel, Clock::time_point deadline) {
       return false;
     }
   }
+}
+
+// The process has ended, or nobody here knows of it.
+bool HasEnded(const kv::Address& server,
+              std::initializer_list<uint64_t> names) {
+  for (const uint64_t cluster : names) {
+    const auto process = kv::AskSupervisorAt(
+        kv::SupervisorSocketPath(cluster),
+        {kv::SupervisorRequest::Verb::kStatus, server, false});
+    if (process.ok() && process->state == kv::ServerProcess::State::kRunning) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -84,7 +102,16 @@ int Client::Die(const std::string& server, bool clean, int timeout_ms,
         return KV739_E_INTERNAL;
     }
   }
-  if (WaitUntilGone(channel.get(), deadline)) return KV739_OK;
+  bool gone = WaitUntilGone(channel.get(), deadline);
+  if (gone) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    Servers pauses(this, std::max<int>(1, static_cast<int>(left.count())));
+    while (!HasEnded(*address, {KnownMap().cluster_id, file_map_.cluster_id}) &&
+           (gone = pauses.Pause())) {
+    }
+  }
+  if (gone) return KV739_OK;
   *message = status.ok()
                  ? absl::StrCat("server ", name,
                                 " has begun to stop and was not gone before "

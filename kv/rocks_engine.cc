@@ -28,6 +28,7 @@
 #include "kv/engine.h"
 #include "kv/range_set.h"
 #include "kv/rocks_ingestion.h"
+#include "kv/rocks_log.h"
 #include "kv/rocks_support.h"
 
 namespace kv739::kv {
@@ -276,10 +277,16 @@ rocksdb::BlockBasedTableOptions TableOptions(const EngineOptions& options) {
   return table;
 }
 
-rocksdb::Options MakeOptions(const EngineOptions& options) {
+rocksdb::Options MakeOptions(const std::string& dir,
+                             const EngineOptions& options) {
   rocksdb::Options o;
   o.create_if_missing = true;
-  if (options.env != nullptr) o.env = options.env;
+  // With files of its own it keeps its log there too.
+  if (options.env != nullptr) {
+    o.env = options.env;
+  } else {
+    o.info_log = std::make_shared<RocksLog>(dir, kInfoLogBytes);
+  }
   o.table_factory.reset(
       rocksdb::NewBlockBasedTableFactory(TableOptions(options)));
   o.write_buffer_size = options.write_buffer_bytes;
@@ -366,7 +373,7 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
   absl::Status status = CheckDirectory(dir);
   if (!status.ok()) return status;
   auto errors = std::make_shared<ErrorKeeper>();
-  rocksdb::Options rocks = MakeOptions(options);
+  rocksdb::Options rocks = MakeOptions(dir, options);
   rocks.listeners.push_back(errors);
   rocksdb::DB* raw = nullptr;
   const rocksdb::Status opened = rocksdb::DB::Open(rocks, dir, &raw);

@@ -23,6 +23,7 @@
 #include "server/joining.h"
 #include "server/logging.h"
 #include "server/map_file.h"
+#include "server/map_seeker.h"
 #include "server/metrics.h"
 #include "server/node_questions.h"
 #include "server/replica_store.h"
@@ -95,6 +96,7 @@ class NodeImpl : public Node {
  public:
   explicit NodeImpl(const NodeConfig& config)
       : settings_(config.settings),
+        file_(config.cluster),
         address_(config.listen.ToString()),
         maps_(std::make_shared<const kv::ClusterMap>(
             kv::InitialClusterMap(config.cluster))),
@@ -120,6 +122,7 @@ class NodeImpl : public Node {
 
  private:
   void OnNewMap();
+  void SeekMaps();
   void HandOver();
   // Ends and frees what was started, in the order that dependencies ask for.
   void Release();
@@ -132,6 +135,7 @@ class NodeImpl : public Node {
   std::vector<PeerConnectionStats> PeerStats() const;
 
   const Settings settings_;
+  const kv::ClusterFile file_;
   const std::string address_;
   kv::NodeInfo self_;
   MapHolder maps_;
@@ -153,6 +157,7 @@ class NodeImpl : public Node {
   std::unique_ptr<GrpcSnapshotFetcher> fetcher_;
   std::unique_ptr<Host> host_;
   std::unique_ptr<MetricsServer> metrics_;
+  std::unique_ptr<MapSeeker> seeker_;
 
   absl::Mutex stop_mutex_;
   bool stop_requested_ ABSL_GUARDED_BY(stop_mutex_) = false;
@@ -367,6 +372,29 @@ void NodeImpl::Serve() {
   rpc_->Start(host_.get(), host_->snapshots());
   LogInfo("kv739d ", kVersion, " (", kGitRevision, ") listening on ", address_,
           ", metrics on port ", metrics_->port());
+  SeekMaps();
+}
+
+void NodeImpl::SeekMaps() {
+  MapSeeker::Parts parts;
+  parts.self = self_.id;
+  parts.maps = &maps_;
+  parts.connected = [this](raft::NodeId id) {
+    return rpc_->transport()->Connected(id);
+  };
+  parts.inquire =
+      [inquire = OverTheNetwork().inquire, own = self_.address](
+          const kv::Address& to,
+          absl::Duration timeout) -> absl::StatusOr<kv::ClusterMap> {
+    auto answer = inquire(to, own, timeout);
+    if (!answer.ok()) return answer.status();
+    return std::move(answer->map);
+  };
+  for (const kv::ServerLine& line : file_.servers) {
+    if (!(line.address == self_.address)) parts.others.push_back(line.address);
+  }
+  seeker_ = std::make_unique<MapSeeker>(std::move(parts));
+  seeker_->Start();
 }
 
 // ---- the end ----
@@ -377,6 +405,7 @@ ExitCode NodeImpl::WaitUntilStopped() {
     stop_mutex_.Await(absl::Condition(&stop_requested_));
   }
   HandOver();
+  seeker_.reset();
   LogInfo("draining requests");
   rpc_->Shutdown(absl::Now() + absl::Seconds(2));
   host_->Stop();
@@ -423,6 +452,7 @@ void NodeImpl::HandOver() {
 }
 
 void NodeImpl::Release() {
+  seeker_.reset();
   metrics_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::Now());
   // The host lets go of the fetcher before that ends.

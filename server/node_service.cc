@@ -13,7 +13,7 @@ namespace {
 
 namespace wire = ::raft::v1;
 
-// Servers ask once in their life.
+// Servers ask when they start, and those that miss the others now and then.
 constexpr int kArmedCalls = 2;
 constexpr int kMaxCalls = 64;
 

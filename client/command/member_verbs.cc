@@ -76,12 +76,10 @@ absl::Status CheckNames(const v1::GetMapResponse& map,
   return absl::OkStatus();
 }
 
-bool Settled(const ClusterView& view, uint64_t group,
-             const std::vector<std::string>& servers) {
-  const GroupView* found = view.FindGroup(group);
-  return found != nullptr && !found->changing &&
-         std::set<std::string>(found->target.begin(), found->target.end()) ==
-             std::set<std::string>(servers.begin(), servers.end());
+// The group has these voters, or is to have them.
+bool IsTarget(const GroupView& group, const std::vector<std::string>& servers) {
+  return std::set<std::string>(group.target.begin(), group.target.end()) ==
+         std::set<std::string>(servers.begin(), servers.end());
 }
 
 int ExitOf(const absl::Status& status) {
@@ -92,14 +90,23 @@ int ExitOf(const absl::Status& status) {
                                                                      : kNo;
 }
 
-// Until the group has these voters and no others.
+// Until the group has these voters and no others. kNo when it is to have
+// others now.
 int AwaitMembers(const Context& context, ClusterClient* client, uint64_t group,
                  const std::vector<std::string>& servers) {
   const absl::Time end = absl::Now() + context.Timeout(kChange);
+  // Who has recorded it may be gone, and the others may not know of it yet.
+  const absl::Time known = absl::Now() + kRecord;
+  bool seen = false;
   Interrupt interrupt;
   while (true) {
     const ClusterView view = BuildView(client->Ask(kPerServer), client->file());
-    if (Settled(view, group, servers)) return kOk;
+    if (const GroupView* found = view.FindGroup(group)) {
+      const bool wanted = IsTarget(*found, servers);
+      if (wanted && !found->changing) return kOk;
+      if (!wanted && (seen || absl::Now() >= known)) return kNo;
+      seen = seen || wanted;
+    }
     if (absl::Now() >= end || interrupt.Wait(kBetweenAsks)) break;
   }
   return kUnknown;
@@ -166,6 +173,11 @@ int MemberSet(Context& context, uint64_t group,
     const int code = WithProgress(
         context, [&] { return AwaitMembers(context, *client, group, servers); },
         [&] { return Changes(*client); });
+    if (code == kNo) {
+      return context.Fail(
+          kNo, absl::StrCat("another change of group ", group,
+                            " has taken the place of this one (kv739 status)"));
+    }
     if (code != kOk) {
       return context.Fail(kUnknown,
                           absl::StrCat("group ", group,

@@ -159,6 +159,42 @@ TEST_F(MembershipTest, NoGroupIsLeftWithFewerThanThree) {
   EXPECT_TRUE(client->Put("still", "here").ok());
 }
 
+// Streams are opened by the smaller id: nobody calls the one with the largest
+// once it has left, so it must ask.
+TEST_F(MembershipTest, AServerThatLeftWhileItWasDownStopsWhenItIsStarted) {
+  ASSERT_NO_FATAL_FAILURE(StartWith(5, 0, kTestSettings));
+  int largest = 0;
+  uint64_t id = 0;
+  for (int i = 0; i < cluster().size(); ++i) {
+    if (cluster().NodeId(i) > id) {
+      id = cluster().NodeId(i);
+      largest = i;
+    }
+  }
+  cluster().KillHard(largest);
+  const absl::Status removed = cluster().RemoveServer(largest);
+  ASSERT_TRUE(removed.ok()) << removed;
+  std::vector<int> rest;
+  for (int i = 0; i < cluster().size(); ++i) {
+    if (i != largest) rest.push_back(i);
+  }
+  const absl::Status left = cluster().WaitForMembers(0, rest);
+  ASSERT_TRUE(left.ok()) << left;
+  // Nor do those who were started after it had left try to reach it.
+  for (int i : rest) {
+    cluster().KillHard(i);
+    ASSERT_TRUE(cluster().Restart(i).ok());
+  }
+  ASSERT_TRUE(cluster().WaitForLeaders().ok());
+  ASSERT_TRUE(cluster().Restart(largest).ok());
+  EXPECT_THAT(cluster().WaitExit(largest),
+              ::testing::AnyOf(::testing::Optional(0), ::testing::Optional(2)))
+      << cluster().LogTails();
+  // From then on its data directory knows.
+  ASSERT_TRUE(cluster().Restart(largest).ok());
+  EXPECT_EQ(cluster().WaitExit(largest), 2) << cluster().LogTails();
+}
+
 TEST_F(MembershipTest, ANewServerFillsASmallGroup) {
   ASSERT_NO_FATAL_FAILURE(StartWith(3, 2, kTestSettings));
   auto client = OpenClient();

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
+#include "tests/support/tcp.h"
 
 namespace kv739::test {
 namespace {
@@ -74,6 +75,12 @@ Cluster::~Cluster() {
     if (process != nullptr) process->Signal(SIGKILL);
   }
   processes_.clear();
+  if (supervisor_ != nullptr) {
+    // The second signal makes it kill what has not ended.
+    supervisor_->Signal(SIGTERM);
+    supervisor_->Signal(SIGINT);
+    supervisor_->Wait(absl::Seconds(5));
+  }
   if (options_.failed && options_.failed()) {
     dir_.Keep();
     std::fprintf(stderr, "%s\nfiles of the servers are kept in %s\n",
@@ -81,11 +88,20 @@ Cluster::~Cluster() {
   }
 }
 
+const Place& Cluster::place(int i) const {
+  static const Place* const kPlain = new Place;
+  const auto found = options_.places.find(i);
+  return found == options_.places.end() ? *kPlain : found->second;
+}
 std::string Cluster::address(int i) const {
-  return absl::StrCat("127.0.0.1:", port(i));
+  return absl::StrCat(place(i).host, ":", port(i));
 }
 std::string Cluster::data_dir(int i) const {
-  return absl::StrCat(dir(), "/data", i);
+  const std::string& given = place(i).data_dir;
+  if (options_.supervised) {
+    return absl::StrCat(dir(), "/data/", place(i).host, "-", port(i));
+  }
+  return given.empty() ? absl::StrCat(dir(), "/data", i) : given;
 }
 std::string Cluster::log_path(int i) const {
   return absl::StrCat(dir(), "/server", i, ".log");
@@ -107,7 +123,9 @@ absl::Status Cluster::LaunchWith(int i, std::vector<std::string> more) {
   arguments.insert(arguments.end(), more.begin(), more.end());
   auto process = Process::Start({.arguments = std::move(arguments),
                                  .output = log_path(i),
-                                 .error = log_path(i)});
+                                 .error = log_path(i),
+                                 .environment = place(i).environment,
+                                 .network = place(i).network});
   if (!process.ok()) return process.status();
   processes_.at(i) = *std::move(process);
   return absl::OkStatus();
@@ -133,12 +151,35 @@ absl::Status Cluster::StartOnce() {
         address(i), grpc::InsecureChannelCredentials(), arguments));
   }
   WriteFile(config_, lines);
+  absl::Status launched = Launch();
+  if (!launched.ok()) return launched;
+  absl::Status map = LoadMap();
+  return map.ok() ? WaitForLeaders() : map;
+}
+
+absl::Status Cluster::Launch() {
+  if (options_.supervised) {
+    auto process = Process::Start(
+        {.arguments = {ServerProgram(), "-c", config_, "--data-root",
+                       dir() + "/data", "--settings", settings_path()},
+         .output = log_path(0),
+         .error = log_path(0)});
+    if (!process.ok()) return process.status();
+    supervisor_ = *std::move(process);
+    return Eventually([&] {
+      for (int i = 0; i < size(); ++i) {
+        if (!running(i)) return !supervisor_->running();
+      }
+      return true;
+    })
+               ? absl::OkStatus()
+               : absl::DeadlineExceededError("the supervisor starts nothing");
+  }
   for (int i = 0; i < size(); ++i) {
     absl::Status started = LaunchWith(i, {});
     if (!started.ok()) return started;
   }
-  absl::Status map = LoadMap();
-  return map.ok() ? WaitForLeaders() : map;
+  return absl::OkStatus();
 }
 
 absl::Status Cluster::Start() {
@@ -152,6 +193,7 @@ absl::Status Cluster::Start() {
     std::fprintf(stderr, "a port was in use; trying others\n");
     for (int i = 0; i < size(); ++i) {
       processes_[i].reset();
+      supervisor_.reset();
       std::filesystem::remove_all(data_dir(i));
       std::filesystem::remove(log_path(i));
     }
@@ -222,6 +264,12 @@ absl::StatusOr<v1::GetMapResponse> Cluster::NewestMap() {
   return newest;
 }
 
+absl::Status Cluster::RefreshGroups() {
+  auto map = NewestMap();
+  if (map.ok()) TakeGroups(*map);
+  return map.status();
+}
+
 uint64_t Cluster::NodeId(int i) {
   auto map = NewestMap();
   if (!map.ok()) return 0;
@@ -280,6 +328,7 @@ absl::Status Cluster::WaitForMembers(uint64_t group, std::vector<int> members,
 }
 
 bool Cluster::running(int i) {
+  if (options_.supervised) return Accepts(port(i));
   return processes_.at(i) != nullptr && processes_[i]->running();
 }
 void Cluster::KillHard(int i) {
@@ -312,6 +361,10 @@ absl::Status Cluster::StartNew(int i) {
 }
 
 std::optional<int> Cluster::WaitExit(int i, absl::Duration timeout) {
+  if (options_.supervised) {
+    if (Eventually([&] { return !running(i); }, timeout)) return 0;
+    return std::nullopt;
+  }
   if (processes_.at(i) == nullptr) return 0;
   return processes_[i]->Wait(timeout);
 }

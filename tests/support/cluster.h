@@ -44,12 +44,27 @@ bool Eventually(const std::function<bool()>& holds,
 // Defaults with small files, so that a start writes little.
 extern const char kTestSettings[];
 
+// Where a server runs, and on what.
+struct Place {
+  std::string host = "127.0.0.1";
+  std::string data_dir;                  // empty: one of the cluster's own
+  std::vector<std::string> environment;  // "NAME=value"
+  int network = -1;                      // see ProcessOptions
+};
+
 struct ClusterOptions {
   int servers = 5;
   // Places behind them for servers that are not in the cluster file; see
   // StartNew().
   int extra = 0;
   std::string settings = kTestSettings;  // YAML; "" for none
+  // Run by one `kv739d -c`, as operators do; they and those that it starts
+  // later are stopped and started over it and the cluster's own calls, so
+  // KillHard(), Pause(), Restart() and their like are not for them. A server
+  // runs when its port is open. Set KV739_RUN_DIR for the program before.
+  bool supervised = false;
+  // By position; those that are not there have a Place{}.
+  std::map<int, Place> places = {};
   // Whether the test has failed so far; asked at the end.
   std::function<bool()> failed;
 };
@@ -91,7 +106,8 @@ class Cluster {
   absl::Status StartNew(int i);
   // As Restart() or StartNew() with these arguments at the end.
   absl::Status LaunchWith(int i, std::vector<std::string> more);
-  // Exit code, or minus the signal; nullopt when it still runs.
+  // Exit code, or minus the signal; nullopt when it still runs. Always 0 of a
+  // supervised server.
   std::optional<int> WaitExit(int i, absl::Duration timeout = kPatience);
 
   absl::StatusOr<v1::GetStatusResponse> Status(int i);
@@ -99,6 +115,8 @@ class Cluster {
   std::optional<v1::ReplicaStatus> Replica(int i, uint64_t group);
   // The newest map that a running server has.
   absl::StatusOr<v1::GetMapResponse> NewestMap();
+  // groups() as the newest map has them.
+  absl::Status RefreshGroups();
   // Node id of the server that has the address of position i now; 0: none.
   uint64_t NodeId(int i);
   // Until the newest map and all of these members say that just these are the
@@ -138,15 +156,19 @@ class Cluster {
 
  private:
   absl::Status StartOnce();
+  absl::Status Launch();
   absl::Status LoadMap();
   void TakeGroups(const v1::GetMapResponse& map);
   bool PortInUse(int i);
+
+  const Place& place(int i) const;
 
   const ClusterOptions options_;
   TempDir dir_;
   std::string config_;
   std::unique_ptr<Ports> ports_;
   std::vector<std::unique_ptr<Process>> processes_;
+  std::unique_ptr<Process> supervisor_;
   std::vector<std::shared_ptr<grpc::Channel>> channels_;
   std::map<uint64_t, std::vector<int>> groups_;
 };

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -39,9 +40,10 @@ int OpenFor(const std::string& path, int flags) {
 
 // In the child, between fork and exec: async-signal-safe calls alone.
 [[noreturn]] void Become(char** arguments, char** environment, pid_t parent,
-                         int input, int output, int error) {
+                         int network, int input, int output, int error) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent ||
-      dup2(input, 0) < 0 || dup2(output, 1) < 0 || dup2(error, 2) < 0) {
+      dup2(input, 0) < 0 || dup2(output, 1) < 0 || dup2(error, 2) < 0 ||
+      (network >= 0 && setns(network, CLONE_NEWNET) != 0)) {
     _exit(126);
   }
   syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);
@@ -90,7 +92,8 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(
   const pid_t child = fork();
   if (child < 0) Die("fork");
   if (child == 0) {
-    Become(arguments.data(), environment.data(), parent, input, output, error);
+    Become(arguments.data(), environment.data(), parent, options.network, input,
+           output, error);
   }
   const int fd = static_cast<int>(syscall(SYS_pidfd_open, child, 0));
   if (fd < 0) Die("pidfd_open");

@@ -24,6 +24,7 @@ struct ProcessOptions {
   std::string error;   // the same for standard error; may be equal
   std::string input;   // file to read from; empty: nothing to read
   std::vector<std::string> environment;  // "NAME=value", beside the test's
+  int network = -1;  // descriptor of its network namespace; -1: the test's
 };
 
 class Process {

@@ -27,6 +27,16 @@ sockaddr_in Loopback(uint16_t port) {
 
 }  // namespace
 
+bool Accepts(uint16_t port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address = Loopback(port);
+  const bool connected =
+      connect(fd, reinterpret_cast<const sockaddr*>(&address),
+              sizeof address) == 0;
+  close(fd);
+  return connected;
+}
+
 absl::StatusOr<std::string> Exchange(uint16_t port, const std::string& bytes,
                                      absl::Duration patience) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -17,6 +17,9 @@ absl::StatusOr<std::string> Exchange(
     uint16_t port, const std::string& bytes,
     absl::Duration patience = absl::Seconds(10));
 
+// Whether somebody takes connections to this port of 127.0.0.1.
+bool Accepts(uint16_t port);
+
 // Body of a GET; UNAVAILABLE when the answer is not 200.
 absl::StatusOr<std::string> HttpGet(uint16_t port, const std::string& path);
 
