@@ -196,6 +196,8 @@ TEST_P(ReplaySeeds, AllReplicasEndInTheSameState) {
   for (uint64_t n = 0; n < 2; ++n) {
     Replay(&history, TestEngine::Kind::kRocks, 200 * GetParam() + n);
     if (HasFailure()) return;
+    Replay(&history, TestEngine::Kind::kBuffered, 300 * GetParam() + n);
+    if (HasFailure()) return;
   }
 }
 
