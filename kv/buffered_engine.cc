@@ -107,17 +107,21 @@ class BufferedEngine : public Engine {
   absl::StatusOr<bool> Get(absl::string_view key,
                            std::string* value) const override {
     RecordRef record;
-    switch (table_.Find(key, &record)) {
-      case BufferTable::Where::kHere:
-        if (record->deleted()) return false;
-        value->assign(record->value().data(), record->value().size());
-        return true;
-      case BufferTable::Where::kHidden:
-        return false;
-      case BufferTable::Where::kBelow:
-        break;
-    }
-    return below_->Get(key, value);
+    const BufferTable::Where where = table_.Find(key, &record);
+    if (where == BufferTable::Where::kBelow) return below_->Get(key, value);
+    if (!record || record->deleted()) return false;
+    value->assign(record->value().data(), record->value().size());
+    return true;
+  }
+
+  absl::StatusOr<bool> Read(absl::string_view key,
+                            LentValue* value) const override {
+    RecordRef record;
+    const BufferTable::Where where = table_.Find(key, &record);
+    if (where == BufferTable::Where::kBelow) return below_->Read(key, value);
+    if (!record || record->deleted()) return false;
+    value->Lend(std::move(record));
+    return true;
   }
 
   std::unique_ptr<View> NewView() const override {

@@ -11,6 +11,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kv/lent_value.h"
 
 namespace rocksdb {
 class Env;
@@ -90,6 +91,11 @@ class Engine {
 
   virtual absl::StatusOr<bool> Get(absl::string_view key,
                                    std::string* value) const = 0;
+  // The same, without a copy where the engine can lend the value.
+  virtual absl::StatusOr<bool> Read(absl::string_view key,
+                                    LentValue* value) const {
+    return Get(key, value->copy());
+  }
   virtual std::unique_ptr<View> NewView() const = 0;
 
   // Everything applied before the call is durable on return. May take long.

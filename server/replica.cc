@@ -402,8 +402,10 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     std::vector<raft::Entry> entries(
         std::make_move_iterator(unapplied_.begin()),
         std::make_move_iterator(end));
+    const bool asked = !pending_.empty();
     std::vector<kv::ApplyResult> results;
-    absl::Status status = machine_->Apply(entries, &results);
+    if (asked) results.reserve(entries.size());
+    absl::Status status = machine_->Apply(entries, asked ? &results : nullptr);
     if (absl::IsResourceExhausted(status)) {
       std::move(entries.begin(), entries.end(), unapplied_.begin());
       apply_stalled_ = true;
@@ -414,7 +416,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     unapplied_.erase(unapplied_.begin(), end);
     turn.stats->entries_per_apply.Observe(entries.size());
     turn.now_nanos = clock_->MonotonicNanos();
-    for (size_t i = 0; i < entries.size(); ++i) {
+    for (size_t i = 0; i < results.size(); ++i) {
       AnswerApplied(entries[i], std::move(results[i]), turn);
     }
     core_->Applied(entries.back().index);

@@ -156,6 +156,11 @@ class FailingEngine : public Engine {
     if (!read_error.ok()) return read_error;
     return engine_->Get(key, value);
   }
+  absl::StatusOr<bool> Read(absl::string_view key,
+                            LentValue* value) const override {
+    if (!read_error.ok()) return read_error;
+    return engine_->Read(key, value);
+  }
   std::unique_ptr<View> NewView() const override { return engine_->NewView(); }
   absl::Status Flush() override { return engine_->Flush(); }
   absl::StatusOr<bool> GetDurable(absl::string_view key,
