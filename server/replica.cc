@@ -281,8 +281,22 @@ absl::Status Replica::Finish(Turn& turn) {
   return absl::OkStatus();
 }
 
+bool Replica::MayGather(const Turn& turn) const {
+  if (!turn.log_busy || !core_->IsLeader()) return false;
+  if (requested_writes_.size() > kMaxGathered) return false;
+  uint64_t bytes = 0;
+  for (const Operation& operation : requested_writes_) {
+    bytes += operation.value.size();
+  }
+  return bytes <= kMaxGatheredBytes;
+}
+
+// While the log is busy, requests wait for those that come meanwhile: one
+// message to each follower, one log write there and one here serve them all.
+// They would have had to wait for the log anyway.
 void Replica::ProposeRequested(Turn& turn) {
-  if (requested_writes_.empty()) return;
+  if (requested_writes_.empty() || MayGather(turn)) return;
+  gathering_ = false;
   std::vector<Operation> writes = std::exchange(requested_writes_, {});
   std::vector<raft::Payload> commands;
   commands.reserve(writes.size());
