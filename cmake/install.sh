@@ -7,7 +7,7 @@ declare -Ar PACKAGES=(
   [build]='cmake ninja-build g++ ccache git pkg-config lld
     libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev libabsl-dev
     librocksdb-dev prometheus-cpp-dev libspdlog-dev libcli11-dev libyaml-cpp-dev
-    nlohmann-json3-dev libxxhash-dev libzstd-dev libedit-dev
+    nlohmann-json3-dev libxxhash-dev libzstd-dev libedit-dev libjemalloc-dev
     libgtest-dev libgmock-dev libbenchmark-dev'
   [test]=''  # promtool, see below
   [format]='clang-format'

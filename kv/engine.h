@@ -11,6 +11,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kv/lent_value.h"
 
 namespace rocksdb {
 class Env;
@@ -90,6 +91,11 @@ class Engine {
 
   virtual absl::StatusOr<bool> Get(absl::string_view key,
                                    std::string* value) const = 0;
+  // The same, without a copy where the engine can lend the value.
+  virtual absl::StatusOr<bool> Read(absl::string_view key,
+                                    LentValue* value) const {
+    return Get(key, value->copy());
+  }
   virtual std::unique_ptr<View> NewView() const = 0;
 
   // Everything applied before the call is durable on return. May take long.
@@ -128,6 +134,22 @@ struct EngineOptions {
 // so that a restart has little to apply again.
 absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
     const std::string& dir, const EngineOptions& options);
+
+struct BufferOptions {
+  // Changes that are not in the engine below: written out when they are this
+  // much ...
+  uint64_t write_out_bytes = 32 << 20;
+  // ... and refused when they are as much as this.
+  uint64_t max_dirty_bytes = 96 << 20;
+  // Values that were written out and are still at hand.
+  uint64_t cache_bytes = 64 << 20;
+};
+
+// Puts a write buffer and cache of values in front of `engine`: a change costs
+// a hash table's, and reaches the engine when it is written out, in key order
+// and once for all changes of a key until then.
+std::unique_ptr<Engine> NewBufferedEngine(std::unique_ptr<Engine> engine,
+                                          const BufferOptions& options);
 
 // Removes what the ingestions of a process that has died left in `dir`. For
 // before the first ingestion of this process, so that they take no room until

@@ -14,10 +14,10 @@ absl::StatusOr<PendingWrites::Item*> PendingWrites::Find(
   it->second = &item;
   item.key_ = key;
   SetDataKey(group_, key, &key_buffer_);
-  absl::StatusOr<bool> found = engine.Get(key_buffer_, &item.owned_);
+  absl::StatusOr<bool> found = engine.Read(key_buffer_, &item.read_);
   if (!found.ok()) return found.status();
   if (*found) {
-    if (!DecodeValueRecord(key_buffer_, item.owned_, &item.version_,
+    if (!DecodeValueRecord(key_buffer_, item.read_.bytes(), &item.version_,
                            &item.value_)) {
       return absl::DataLossError(
           absl::StrCat("group ", group_.value(), ": damaged value"));

@@ -32,8 +32,8 @@ class PendingWrites {
       value_ = value;
     }
     void SetOwned(Version version, std::string value) {
-      owned_ = std::move(value);
-      Set(version, owned_);
+      made_ = std::move(value);
+      Set(version, made_);
     }
     void Remove() {
       found_ = false;
@@ -48,8 +48,9 @@ class PendingWrites {
     bool found_ = false;
     bool changed_ = false;
     Version version_ = 0;
-    absl::string_view value_;  // into a command or into owned_
-    std::string owned_;        // record that was read, or a new value
+    absl::string_view value_;  // into a command, into read_ or made_
+    LentValue read_;           // the record as the engine has it
+    std::string made_;         // a new value that no command holds
   };
 
   explicit PendingWrites(raft::GroupId group) : group_(group) {}
@@ -61,6 +62,8 @@ class PendingWrites {
   // they were first asked for.
   void WriteTo(Batch* batch);
   void Clear();
+  // So many keys may come: saves growing by and by.
+  void Expect(size_t keys) { by_key_.reserve(keys); }
 
  private:
   const raft::GroupId group_;

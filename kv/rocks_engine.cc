@@ -37,6 +37,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMaxWriteBuffers = 4;
+// Every flush makes a file, and there is one every two seconds under load; the
+// whole store is small at first and is written anew when so many are there.
+constexpr int kMaxNewFiles = 8;
 constexpr double kBloomBitsPerKey = 10;  // 1 % false positives
 constexpr size_t kBlockBytes = 16 << 10;
 constexpr size_t kBatchReserveBytes = 64 << 10;
@@ -292,6 +295,7 @@ rocksdb::Options MakeOptions(const std::string& dir,
   o.write_buffer_size = options.write_buffer_bytes;
   o.max_write_buffer_number = kMaxWriteBuffers;
   o.level_compaction_dynamic_level_bytes = true;
+  o.level0_file_num_compaction_trigger = kMaxNewFiles;
   o.compression = rocksdb::kLZ4Compression;
   o.bottommost_compression = rocksdb::kZSTD;
   // Many range tombstones are slow to read without this; also no open() on

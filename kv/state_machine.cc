@@ -137,7 +137,7 @@ class StateMachineImpl : public StateMachine {
   absl::Status Apply(absl::Span<const raft::Entry> entries,
                      std::vector<ApplyResult>* results) override {
     if (entries.empty()) return absl::OkStatus();
-    const size_t results_before = results->size();
+    const size_t results_before = results != nullptr ? results->size() : 0;
     const Meta meta_before = meta_;
     sessions_->Begin();
     absl::Status status = ApplyAll(entries, results);
@@ -149,7 +149,7 @@ class StateMachineImpl : public StateMachine {
     } else {
       sessions_->Rollback();
       meta_ = meta_before;
-      results->resize(results_before);
+      if (results != nullptr) results->resize(results_before);
     }
     new_configuration_ = false;
     changed_directory_ = nullptr;
@@ -201,11 +201,16 @@ class StateMachineImpl : public StateMachine {
  private:
   absl::Status ApplyAll(absl::Span<const raft::Entry> entries,
                         std::vector<ApplyResult>* results) {
+    pending_.Expect(entries.size());
+    wants_old_values_ = results != nullptr;
+    ApplyResult unwanted;
     for (const raft::Entry& entry : entries) {
       KV739_KV_CHECK(entry.index == meta_.applied.index + 1,
                      "an entry does not follow the applied one");
       KV739_KV_CHECK(entry.data != nullptr, "an entry without data");
-      absl::Status status = ApplyEntry(entry, &results->emplace_back());
+      if (results == nullptr) unwanted = ApplyResult();
+      absl::Status status = ApplyEntry(
+          entry, results != nullptr ? &results->emplace_back() : &unwanted);
       if (!status.ok()) return status;
       meta_.applied = {entry.term, entry.index};
     }
@@ -283,7 +288,11 @@ class StateMachineImpl : public StateMachine {
     answer.existed = result->existed;
     answer.version = result->version;
     answer.old_size = static_cast<uint32_t>(result->old_value.size());
-    answer.old_value = result->old_value;
+    if (wants_old_values_) {
+      answer.old_value = result->old_value;
+    } else {
+      answer.old_value = std::move(result->old_value);
+    }
     sessions_->Remember(std::move(answer));
     return absl::OkStatus();
   }
@@ -371,7 +380,9 @@ class StateMachineImpl : public StateMachine {
       result->code = ApplyCode::kValueTooLarge;
       return absl::OkStatus();
     }
-    result->old_value = std::string(item.value());
+    if (wants_old_values_ || command.session != 0) {
+      result->old_value = std::string(item.value());
+    }
     result->version = meta_.last_version =
         std::max(std::min(command.stamp, kMaxStamp), meta_.last_version + 1);
     if (command.op == Op::kDelete) {
@@ -398,6 +409,7 @@ class StateMachineImpl : public StateMachine {
   raft::Configuration changed_configuration_;
   bool new_configuration_ = false;
   std::shared_ptr<const ClusterMap> changed_directory_;
+  bool wants_old_values_ = true;  // somebody asks for results
 };
 
 }  // namespace

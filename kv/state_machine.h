@@ -82,9 +82,9 @@ class StateMachine {
 
   // Applies entries that follow applied(), all in one batch together with the
   // applied index, and adds one result per entry to `results` (no-ops and
-  // configurations get an empty one). RESOURCE_EXHAUSTED, with nothing done,
-  // when the engine cannot take more now. An entry that does not decode is a
-  // broken invariant and ends the process.
+  // configurations get an empty one; null: nobody asks). RESOURCE_EXHAUSTED,
+  // with nothing done, when the engine cannot take more now. An entry that does
+  // not decode is a broken invariant and ends the process.
   virtual absl::Status Apply(absl::Span<const raft::Entry> entries,
                              std::vector<ApplyResult>* results) = 0;
 

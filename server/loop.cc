@@ -153,6 +153,9 @@ void Loop::Run(bool on_log_thread) {
     Turn turn;
     turn.stats = &stats_;
     turn.now_nanos = parts_.clock->MonotonicNanos();
+    // Asked before the events: when it is busy now, its end is not among them,
+    // unless HandleDurable() finds it there.
+    turn.log_busy = LogBusy();
     for (InboxEvent& event : events) Handle(std::move(event), turn);
     FinishTurn(turn);
     SendMessages(turn);
@@ -271,6 +274,11 @@ void Loop::HandlePeer(PeerEvent event, Turn& turn) {
   }
 }
 
+bool Loop::LogBusy() {
+  const std::lock_guard lock(log_mutex_);
+  return log_busy_;
+}
+
 void Loop::FinishTurn(Turn& turn) {
   for (Replica* replica : turn.touched) {
     replica->Untouch();
@@ -280,6 +288,7 @@ void Loop::FinishTurn(Turn& turn) {
       parts_.on_failure(status);
       continue;
     }
+    if (replica->BeganToGather()) gathering_.push_back(replica->group());
     if (had_leader != replica->has_leader()) {
       leaderless_.fetch_add(had_leader ? 1 : -1, std::memory_order_relaxed);
     }

@@ -106,6 +106,7 @@ class Loop {
   void Retire(Replica* replica, Turn& turn);
   // Its log is gone; what is left is its data.
   void RemoveData(Replica* replica);
+  bool LogBusy();
   void FinishTurn(Turn& turn);
   void SendMessages(Turn& turn);
   void SubmitLog(Turn& turn);
@@ -152,6 +153,8 @@ class Loop {
   absl::flat_hash_map<raft::GroupId, std::unique_ptr<Replica>> retired_;
   // What replicas that are gone have voted; in the log too.
   absl::flat_hash_map<raft::GroupId, raft::HardState> hard_states_;
+  // Groups whose writes wait for the end of the log write under way.
+  std::vector<raft::GroupId> gathering_;
   LoopStats stats_;
   bool stopping_ = false;
   uint64_t ticks_ = 0;

@@ -87,6 +87,13 @@ void Loop::Retire(Replica* replica, Turn& turn) {
 }
 
 void Loop::HandleDurable(DurableEvent event, Turn& turn) {
+  // The next write may be under way already; what was gathered goes anyway.
+  turn.log_busy = false;
+  for (raft::GroupId group : gathering_) {
+    Replica* replica = Find(group);
+    if (replica != nullptr && replica->Touch()) turn.touched.push_back(replica);
+  }
+  gathering_.clear();
   for (DurableGroup& group : event.groups) {
     if (group.log_removed) {
       RemoveData(group.replica);

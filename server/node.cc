@@ -222,7 +222,13 @@ absl::Status NodeImpl::OpenStorage() {
       static_cast<int>(settings_.storage_threads);
   auto engine = kv::OpenRocksEngine(directory_->db_path(), engine_options);
   if (!engine.ok()) return WithExit(engine.status(), kExitDirectory);
-  engine_ = *std::move(engine);
+  // Half a write buffer of RocksDB's for each generation, so that what is
+  // written out fits into one.
+  kv::BufferOptions buffer;
+  buffer.write_out_bytes = settings_.write_buffer_bytes / 2;
+  buffer.max_dirty_bytes = 3 * buffer.write_out_bytes;
+  buffer.cache_bytes = settings_.write_buffer_bytes;
+  engine_ = kv::NewBufferedEngine(*std::move(engine), buffer);
 
   wal::WalOptions wal_options;
   wal_options.segment_bytes = settings_.wal_segment_bytes;

@@ -290,8 +290,22 @@ absl::Status Replica::Finish(Turn& turn) {
   return absl::OkStatus();
 }
 
+bool Replica::MayGather(const Turn& turn) const {
+  if (!turn.log_busy || !core_->IsLeader()) return false;
+  if (requested_writes_.size() > kMaxGathered) return false;
+  uint64_t bytes = 0;
+  for (const Operation& operation : requested_writes_) {
+    bytes += operation.value.size();
+  }
+  return bytes <= kMaxGatheredBytes;
+}
+
+// While the log is busy, requests wait for those that come meanwhile: one
+// message to each follower, one log write there and one here serve them all.
+// They would have had to wait for the log anyway.
 void Replica::ProposeRequested(Turn& turn) {
-  if (requested_writes_.empty()) return;
+  if (requested_writes_.empty() || MayGather(turn)) return;
+  gathering_ = false;
   std::vector<Operation> writes = std::exchange(requested_writes_, {});
   std::vector<raft::Payload> commands;
   commands.reserve(writes.size());
@@ -414,8 +428,10 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     std::vector<raft::Entry> entries(
         std::make_move_iterator(unapplied_.begin()),
         std::make_move_iterator(end));
+    const bool asked = !pending_.empty();
     std::vector<kv::ApplyResult> results;
-    absl::Status status = machine_->Apply(entries, &results);
+    if (asked) results.reserve(entries.size());
+    absl::Status status = machine_->Apply(entries, asked ? &results : nullptr);
     if (absl::IsResourceExhausted(status)) {
       std::move(entries.begin(), entries.end(), unapplied_.begin());
       apply_stalled_ = true;
@@ -426,7 +442,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     unapplied_.erase(unapplied_.begin(), end);
     turn.stats->entries_per_apply.Observe(entries.size());
     turn.now_nanos = clock_->MonotonicNanos();
-    for (size_t i = 0; i < entries.size(); ++i) {
+    for (size_t i = 0; i < results.size(); ++i) {
       AnswerApplied(entries[i], std::move(results[i]), turn);
     }
     core_->Applied(entries.back().index);

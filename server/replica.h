@@ -77,6 +77,9 @@ struct LoopStats {
 struct Turn {
   uint64_t now_nanos = 0;
   LoopStats* stats = nullptr;
+  // A log write is under way that ends after this turn: what is proposed now
+  // could not begin to be durable before.
+  bool log_busy = false;
   std::vector<Replica*> touched;  // each once
   absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;
   std::vector<wal::GroupWrite> writes;
@@ -146,6 +149,11 @@ class Replica {
   // Proposes what was requested, takes what the core has ready and puts it
   // into the turn, applies what is committed, releases reads.
   absl::Status Finish(Turn& turn);
+  // True when writes have begun to wait for the log write under way to end:
+  // Finish() must come then.
+  bool BeganToGather() {
+    return !requested_writes_.empty() && !std::exchange(gathering_, true);
+  }
 
   // Marks the replica as touched by the turn; true for the first time.
   bool Touch() { return !std::exchange(touched_, true); }
@@ -155,6 +163,10 @@ class Replica {
 
  private:
   friend class ReplicaSnapshots;
+  // More writes than this are worth a message and a log write of their own.
+  static constexpr size_t kMaxGathered = 256;
+  static constexpr uint64_t kMaxGatheredBytes = 256 << 10;
+
   struct Pending {
     raft::LogPosition position;
     OpKind kind;
@@ -167,6 +179,7 @@ class Replica {
           Clock* clock);
 
   void ProposeRequested(Turn& turn);
+  bool MayGather(const Turn& turn) const;
   void StartReads(Turn& turn);
   void TakeReady(Turn& turn);
   void OnSoftState(const raft::SoftState& soft, Turn& turn);
@@ -205,10 +218,12 @@ class Replica {
   bool touched_ = false;
   bool retired_ = false;
 
-  std::vector<Operation> requested_writes_;  // of this turn
-  std::vector<Operation> requested_reads_;   // of this turn
-  std::deque<Pending> pending_;              // by index
-  std::deque<raft::Entry> unapplied_;        // committed, in order
+  // Of this turn, and of those before it while the log was busy.
+  std::vector<Operation> requested_writes_;
+  bool gathering_ = false;                  // the loop knows that they wait
+  std::vector<Operation> requested_reads_;  // of this turn
+  std::deque<Pending> pending_;             // by index
+  std::deque<raft::Entry> unapplied_;       // committed, in order
   bool apply_stalled_ = false;
 
   raft::ReadId next_read_ = 1;

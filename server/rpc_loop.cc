@@ -56,29 +56,6 @@ bool RpcShared::WaitForCalls(absl::Time deadline) {
                              [this] { return calls_ == 0; });
 }
 
-class RpcLoop::TickEvent : public Event {
- public:
-  explicit TickEvent(RpcLoop* loop)
-      : loop_(loop), due_(gpr_now(GPR_CLOCK_MONOTONIC)) {}
-
-  void Set() {
-    due_ =
-        gpr_time_add(due_, gpr_time_from_millis(loop_->tick_ms_, GPR_TIMESPAN));
-    // A late tick is not made up for: many at once would look like a leader
-    // that was silent for as many election timeouts.
-    const gpr_timespec now = gpr_now(GPR_CLOCK_MONOTONIC);
-    if (gpr_time_cmp(due_, now) < 0) due_ = now;
-    alarm_.Set(loop_->queue_.get(), due_, this);
-  }
-  void Cancel() { alarm_.Cancel(); }
-  void Complete(bool ok) override { loop_->OnTick(ok); }
-
- private:
-  RpcLoop* const loop_;
-  gpr_timespec due_;
-  grpc::Alarm alarm_;
-};
-
 RpcLoop::RpcLoop(std::unique_ptr<grpc::ServerCompletionQueue> queue,
                  std::shared_ptr<RpcShared> shared, Clock* clock)
     : queue_(std::move(queue)), shared_(std::move(shared)), clock_(clock) {}
@@ -92,14 +69,13 @@ void RpcLoop::Start(RequestHandler* handler, uint32_t tick_ms,
   handler_ = handler;
   tick_ms_ = tick_ms;
   on_tick_ = std::move(on_tick);
-  tick_ = std::make_unique<TickEvent>(this);
-  SetTickAlarm();
+  tick_due_at_ = gpr_now(GPR_CLOCK_MONOTONIC);
+  SetNextTick();
   thread_ = std::thread([this] { Run(); });
 }
 
 void RpcLoop::Shutdown() {
   gate()->Close();
-  if (tick_ != nullptr) tick_->Cancel();
   queue_->Shutdown();
   if (thread_.joinable()) {
     thread_.join();
@@ -116,28 +92,39 @@ void RpcLoop::Post(absl::AnyInvocable<void()> task) {
   if (pass) posted.release()->Set(queue_.get());  // frees itself
 }
 
-void RpcLoop::SetTickAlarm() {
-  OpPass pass(gate());
-  if (pass) tick_->Set();
+void RpcLoop::SetNextTick() {
+  tick_due_at_ =
+      gpr_time_add(tick_due_at_, gpr_time_from_millis(tick_ms_, GPR_TIMESPAN));
+  // A late tick is not made up for: many at once would look like a leader
+  // that was silent for as many election timeouts.
+  const gpr_timespec now = gpr_now(GPR_CLOCK_MONOTONIC);
+  if (gpr_time_cmp(tick_due_at_, now) < 0) tick_due_at_ = now;
 }
 
-void RpcLoop::OnTick(bool ok) {
-  if (!ok) return;  // cancelled: the loop ends
-  tick_due_ = true;
-  SetTickAlarm();
-}
-
+// The tick is the deadline of the wait: an alarm of gRPC's would wake two of
+// its timer threads for each.
 void RpcLoop::Run() {
+  using Queue = grpc::CompletionQueue;
+  const gpr_timespec past = gpr_inf_past(GPR_CLOCK_MONOTONIC);
+  const gpr_timespec never = gpr_inf_future(GPR_CLOCK_MONOTONIC);
   void* tag;
   bool ok;
-  while (queue_->Next(&tag, &ok)) {
-    int events = 0;
-    do {
+  while (true) {
+    // Ticks have no place in a queue that is shut down.
+    const gpr_timespec until = gate()->closed() ? never : tick_due_at_;
+    Queue::NextStatus status = queue_->AsyncNext(&tag, &ok, until);
+    if (status == Queue::SHUTDOWN) return;
+    for (int events = 0; status == Queue::GOT_EVENT; ++events) {
       gate()->Observe();
       static_cast<Event*>(tag)->Complete(ok);
-    } while (++events < kMaxEventsPerTurn &&
-             queue_->AsyncNext(&tag, &ok, gpr_inf_past(GPR_CLOCK_MONOTONIC)) ==
-                 grpc::CompletionQueue::GOT_EVENT);
+      if (events + 1 == kMaxEventsPerTurn) break;
+      status = queue_->AsyncNext(&tag, &ok, past);
+    }
+    if (!gate()->closed() &&
+        gpr_time_cmp(gpr_now(GPR_CLOCK_MONOTONIC), tick_due_at_) >= 0) {
+      tick_due_ = true;
+      SetNextTick();
+    }
     EndTurn();
   }
 }

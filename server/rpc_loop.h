@@ -11,6 +11,7 @@
 #ifndef KV739_SERVER_RPC_LOOP_H_
 #define KV739_SERVER_RPC_LOOP_H_
 
+#include <grpc/support/time.h>
 #include <grpcpp/alarm.h>
 #include <grpcpp/completion_queue.h>
 
@@ -57,6 +58,7 @@ class OpGate {
   void Observe() const { (void)inside_.load(); }
   // Returns once nobody is inside; nobody gets in any more.
   void Close();
+  bool closed() const { return closed_.load(); }
 
  private:
   std::atomic<int64_t> inside_{0};
@@ -140,12 +142,9 @@ class RpcLoop {
     raft::NodeId from;
     std::vector<GroupMessage> messages;
   };
-  class TickEvent;
-
   void Run();
   void EndTurn();
-  void OnTick(bool ok);
-  void SetTickAlarm();
+  void SetNextTick();
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   const std::shared_ptr<RpcShared> shared_;
@@ -153,12 +152,12 @@ class RpcLoop {
   RequestHandler* handler_ = nullptr;
   uint32_t tick_ms_ = 0;
   absl::AnyInvocable<void()> on_tick_;
-  std::unique_ptr<TickEvent> tick_;
   std::thread thread_;
 
   // Loop thread.
   std::vector<Operation> operations_;
   std::vector<PeerBatch> peer_batches_;
+  gpr_timespec tick_due_at_{};
   bool tick_due_ = false;
 };
 

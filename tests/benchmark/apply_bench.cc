@@ -49,7 +49,7 @@ class Bench {
     if (rocks) {
       auto engine = OpenRocksEngine(directory_, EngineOptions());
       Require(engine.status());
-      engine_ = *std::move(engine);
+      engine_ = NewBufferedEngine(*std::move(engine), BufferOptions());
     } else {
       engine_ = NewMemoryEngine();
     }

@@ -67,7 +67,8 @@ class EngineTest : public testing::TestWithParam<TestEngine::Kind> {
 
 INSTANTIATE_TEST_SUITE_P(All, EngineTest,
                          testing::Values(TestEngine::Kind::kMemory,
-                                         TestEngine::Kind::kRocks),
+                                         TestEngine::Kind::kRocks,
+                                         TestEngine::Kind::kBuffered),
                          KindName);
 
 TEST_P(EngineTest, BatchTakesEffectInItsOrder) {

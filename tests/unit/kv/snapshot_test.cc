@@ -87,7 +87,8 @@ class SnapshotTest : public testing::TestWithParam<TestEngine::Kind> {
 
 INSTANTIATE_TEST_SUITE_P(All, SnapshotTest,
                          testing::Values(TestEngine::Kind::kMemory,
-                                         TestEngine::Kind::kRocks),
+                                         TestEngine::Kind::kRocks,
+                                         TestEngine::Kind::kBuffered),
                          KindName);
 
 TEST_P(SnapshotTest, ArrivesWhole) {

@@ -45,10 +45,18 @@ inline EngineOptions SmallEngine() {
   return options;
 }
 
-// An engine of either kind that can be crashed: what was not flushed is gone.
+// So small that every test writes out and evicts; it does not refuse.
+inline BufferOptions SmallBuffer() {
+  BufferOptions options;
+  options.write_out_bytes = 64 << 10;
+  options.cache_bytes = 16 << 10;
+  return options;
+}
+
+// An engine of any kind that can be crashed: what was not flushed is gone.
 class TestEngine {
  public:
-  enum class Kind { kMemory, kRocks };
+  enum class Kind { kMemory, kRocks, kBuffered };
 
   explicit TestEngine(Kind kind) : kind_(kind) { Reopen(); }
 
@@ -108,6 +116,9 @@ class TestEngine {
     auto engine = OpenRocksEngine(dir_->path(), SmallEngine());
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
+    if (kind_ == Kind::kBuffered) {
+      engine_ = NewBufferedEngine(std::move(engine_), SmallBuffer());
+    }
   }
 
   const Kind kind_;
@@ -117,7 +128,15 @@ class TestEngine {
 
 inline std::string KindName(
     const testing::TestParamInfo<TestEngine::Kind>& info) {
-  return info.param == TestEngine::Kind::kMemory ? "Memory" : "Rocks";
+  switch (info.param) {
+    case TestEngine::Kind::kMemory:
+      return "Memory";
+    case TestEngine::Kind::kRocks:
+      return "Rocks";
+    case TestEngine::Kind::kBuffered:
+      return "Buffered";
+  }
+  return "?";
 }
 
 // Passes everything on, except that writes fail while `write_error` says so.
@@ -136,6 +155,11 @@ class FailingEngine : public Engine {
                            std::string* value) const override {
     if (!read_error.ok()) return read_error;
     return engine_->Get(key, value);
+  }
+  absl::StatusOr<bool> Read(absl::string_view key,
+                            LentValue* value) const override {
+    if (!read_error.ok()) return read_error;
+    return engine_->Read(key, value);
   }
   std::unique_ptr<View> NewView() const override { return engine_->NewView(); }
   absl::Status Flush() override { return engine_->Flush(); }

@@ -159,6 +159,78 @@ TEST(HostTest, WritesUnderWayAreUnknownWhenLeadershipIsLost) {
   EXPECT_EQ(cluster.answers()->Of(11).code, ReplyCode::kUnknown);
 }
 
+// Turns that proposed something, and what they proposed.
+std::pair<uint64_t, uint64_t> Proposals(HostCluster& cluster, int node) {
+  const server::HostStats stats = cluster.Stats(node);
+  uint64_t turns = 0;
+  for (uint64_t count : stats.proposals_per_turn.counts()) turns += count;
+  return {turns, stats.proposals_per_turn.sum()};
+}
+
+void SubmitPuts(HostCluster& cluster, int leader, uint64_t first_tag,
+                uint64_t last_tag) {
+  for (uint64_t tag = first_tag; tag <= last_tag; ++tag) {
+    Operation operation = Put("key", std::to_string(tag));
+    operation.tag = tag;
+    cluster.Submit(leader, std::move(operation));
+  }
+}
+
+// The log of the leader is busy with the first: the others would have to wait
+// for it anyway.
+TEST(HostTest, WritesThatWaitForTheLogAreProposedTogether) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  const auto before = Proposals(cluster, leader);
+  cluster.StallLog(leader, true);
+  SubmitPuts(cluster, leader, 1, 5);
+  cluster.Tick(1);
+  EXPECT_EQ(Proposals(cluster, leader).first, before.first + 1);
+  EXPECT_EQ(Proposals(cluster, leader).second, before.second + 1);
+  EXPECT_FALSE(cluster.answers()->Has(1));
+  cluster.StallLog(leader, false);
+  cluster.Settle();
+  EXPECT_EQ(Proposals(cluster, leader).first, before.first + 2);
+  EXPECT_EQ(Proposals(cluster, leader).second, before.second + 5);
+  for (uint64_t tag = 1; tag <= 5; ++tag) {
+    EXPECT_EQ(cluster.answers()->Of(tag).code, ReplyCode::kOk);
+    EXPECT_EQ(cluster.answers()->Of(tag).value,
+              tag == 1 ? "" : std::to_string(tag - 1));
+  }
+}
+
+// However many come, they go out in large batches while the log is busy.
+TEST(HostTest, ALargeBatchDoesNotWaitForTheLog) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  const auto before = Proposals(cluster, leader);
+  cluster.StallLog(leader, true);
+  SubmitPuts(cluster, leader, 1, 600);
+  const auto during = Proposals(cluster, leader);
+  EXPECT_GT(during.second, before.second + 500);
+  EXPECT_LT(during.first, before.first + 10);
+  cluster.StallLog(leader, false);
+  cluster.Settle();
+  EXPECT_EQ(Proposals(cluster, leader).second, before.second + 600);
+  EXPECT_EQ(cluster.answers()->Of(600).code, ReplyCode::kOk);
+}
+
+// What was never proposed is known not to have happened.
+TEST(HostTest, WritesThatWaitForTheLogAreRefusedWhenLeadershipIsLost) {
+  HostCluster cluster(5);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  cluster.StallLog(leader, true);
+  cluster.Isolate(leader, true);
+  SubmitPuts(cluster, leader, 1, 3);
+  cluster.Tick(100);
+  EXPECT_EQ(cluster.answers()->Of(1).code, ReplyCode::kUnknown);
+  EXPECT_EQ(cluster.answers()->Of(2).code, ReplyCode::kNotLeader);
+  EXPECT_EQ(cluster.answers()->Of(3).code, ReplyCode::kNotLeader);
+}
+
 TEST(HostTest, AReadAtADeposedLeaderIsNotAnsweredFromOldState) {
   HostCluster cluster(5);
   EXPECT_EQ(cluster.Call(Put("a", "old")).code, ReplyCode::kOk);

@@ -1,0 +1,220 @@
+#include "kv/buffer_table.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "kv/invariant.h"
+
+namespace kv739::kv {
+
+uint64_t HashKey(absl::string_view key) {
+  return XXH3_64bits(key.data(), key.size());
+}
+
+BufferTable::BufferTable(uint64_t cache_bytes)
+    : cache_bytes_(cache_bytes), active_(std::make_shared<Generation>()) {
+  active_->number = 1;  // 0: in no table
+}
+
+void BufferTable::Apply(absl::Span<const Change> changes) {
+  const std::lock_guard lock(mutex_);
+  for (const Change& change : changes) {
+    if (!change.record) {
+      DeleteRange(change.range);
+    } else if (change.record->generation == 0) {
+      Put(change.record);
+    } else {
+      // A batch that is applied again: a record is in the table once.
+      const BufferRecord& old = *change.record.get();
+      Put(RecordRef::Make(old.hash(), old.key(), old.value(), old.deleted()));
+    }
+  }
+}
+
+void BufferTable::Put(RecordRef record) {
+  Generation& active = *active_;
+  record->generation = active.number;
+  active.cost += record->cost();
+  const auto it = slots_.find(Key{record->key(), record->hash()});
+  if (it == slots_.end()) {
+    record->position = static_cast<uint32_t>(active.records.size());
+    active.records.push_back(record);
+    slots_.insert(Slot{std::move(record)});
+    return;
+  }
+  BufferRecord* old = it->record.get();
+  if (old->generation == active.number) {
+    active.cost -= old->cost();
+    record->position = old->position;
+    active.records[old->position] = record;
+  } else {
+    record->position = static_cast<uint32_t>(active.records.size());
+    active.records.push_back(record);
+    Supersede(old);
+  }
+  it->record = std::move(record);
+}
+
+std::vector<RecordRef>& BufferTable::CleanRecords(uint64_t generation) {
+  return clean_[generation - clean_.front().number].records;
+}
+
+void BufferTable::Supersede(BufferRecord* old) {
+  if (!old->clean) {
+    old->superseded = true;  // MakeClean() passes it over
+    return;
+  }
+  clean_cost_ -= old->cost();
+  CleanRecords(old->generation)[old->position] = RecordRef();
+}
+
+void BufferTable::DeleteRange(const DeletedRange& range) {
+  if (range.begin >= range.end) return;
+  std::vector<RecordRef> covered;
+  for (const Slot& slot : slots_) {
+    if (range.Covers(slot.record->key())) covered.push_back(slot.record);
+  }
+  for (const RecordRef& old : covered) {
+    Put(RecordRef::Make(old->hash(), old->key(), "", true));
+  }
+  active_->ranges.push_back(range);
+  active_->cost +=
+      BufferRecord::kOverhead + range.begin.size() + range.end.size();
+}
+
+bool BufferTable::Hidden(absl::string_view key) const {
+  const auto covers = [key](const DeletedRange& range) {
+    return range.Covers(key);
+  };
+  const auto hides = [&](const Generation& generation) {
+    return std::any_of(generation.ranges.begin(), generation.ranges.end(),
+                       covers);
+  };
+  return hides(*active_) ||
+         std::any_of(frozen_.begin(), frozen_.end(),
+                     [&](const Frozen& frozen) { return hides(*frozen); });
+}
+
+BufferTable::Where BufferTable::Find(absl::string_view key,
+                                     RecordRef* record) const {
+  const uint64_t hash = HashKey(key);
+  const std::lock_guard lock(mutex_);
+  const auto it = slots_.find(Key{key, hash});
+  if (it != slots_.end()) {
+    *record = it->record;
+    return Where::kHere;
+  }
+  return Hidden(key) ? Where::kHidden : Where::kBelow;
+}
+
+std::vector<BufferTable::Frozen> BufferTable::Freeze(
+    absl::FunctionRef<void()> locked) {
+  const std::lock_guard lock(mutex_);
+  if (!active_->empty()) {
+    auto next = std::make_shared<Generation>();
+    next->number = active_->number + 1;
+    // The next one is likely to be as large.
+    next->records.reserve(active_->records.size());
+    frozen_cost_ += active_->cost;
+    frozen_.push_back(std::exchange(active_, std::move(next)));
+  }
+  locked();
+  return {frozen_.begin(), frozen_.end()};
+}
+
+BufferTable::Frozen BufferTable::OldestFrozen() const {
+  const std::lock_guard lock(mutex_);
+  return frozen_.empty() ? nullptr : frozen_.front();
+}
+
+void BufferTable::WrittenOut() {
+  Frozen written;
+  {
+    const std::lock_guard lock(mutex_);
+    KV739_KV_CHECK(!frozen_.empty(), "nothing was to be written out");
+    written = std::move(frozen_.front());
+    frozen_.pop_front();
+    frozen_cost_ -= written->cost;
+    clean_.emplace_back();
+    clean_.back().number = written->number;
+    clean_.back().records.reserve(written->records.size());
+    clean_cost_ += kGenerationCost;
+  }
+  MakeClean(*written);
+  Evict();
+}
+
+void BufferTable::MakeClean(const Generation& generation) {
+  size_t next = 0;
+  while (next < generation.records.size()) {
+    const std::lock_guard lock(mutex_);
+    std::vector<RecordRef>& records = clean_.back().records;
+    const size_t end = std::min(next + kChunk, generation.records.size());
+    for (; next < end; ++next) {
+      const RecordRef& record = generation.records[next];
+      if (record->superseded) continue;
+      record->clean = true;
+      record->position = static_cast<uint32_t>(records.size());
+      clean_cost_ += kPlaceCost + record->cost();
+      records.push_back(record);
+    }
+  }
+}
+
+void BufferTable::Evict() {
+  while (true) {
+    std::vector<RecordRef> freed;  // without the lock
+    const std::lock_guard lock(mutex_);
+    if (clean_.empty() || clean_cost_ <= cache_bytes_) return;
+    std::vector<RecordRef>& records = clean_.front().records;
+    for (size_t n = 0; n < kChunk && !records.empty(); ++n) {
+      RecordRef record = std::move(records.back());
+      records.pop_back();
+      clean_cost_ -= kPlaceCost;
+      if (!record) continue;
+      clean_cost_ -= record->cost();
+      slots_.erase(slots_.find(Key{record->key(), record->hash()}));
+      freed.push_back(std::move(record));
+    }
+    if (!records.empty()) continue;
+    clean_.pop_front();
+    clean_cost_ -= kGenerationCost;
+  }
+}
+
+void BufferTable::Forget(absl::string_view begin, absl::string_view end) {
+  const std::lock_guard lock(mutex_);
+  for (auto it = slots_.begin(); it != slots_.end();) {
+    const auto at = it++;
+    const RecordRef record = at->record;
+    if (record->key() < begin || record->key() >= end) continue;
+    KV739_KV_CHECK(record->clean, "a range is written to while it is replaced");
+    clean_cost_ -= record->cost();
+    CleanRecords(record->generation)[record->position] = RecordRef();
+    slots_.erase(at);
+  }
+}
+
+uint64_t BufferTable::active_cost() const {
+  const std::lock_guard lock(mutex_);
+  return active_->cost;
+}
+
+uint64_t BufferTable::dirty_cost() const {
+  const std::lock_guard lock(mutex_);
+  return active_->cost + frozen_cost_;
+}
+
+uint64_t BufferTable::cached_cost() const {
+  const std::lock_guard lock(mutex_);
+  return clean_cost_;
+}
+
+size_t BufferTable::frozen_count() const {
+  const std::lock_guard lock(mutex_);
+  return frozen_.size();
+}
+
+}  // namespace kv739::kv

@@ -1,0 +1,151 @@
+// What a BufferedEngine holds in memory: the newest record of every key that
+// was written lately, in one hash table, and lists that say which of them the
+// engine below does not have yet.
+//
+//   active   generation of the changes that come in; one record per key
+//   frozen   generations that were closed and change no more, oldest first:
+//            to be written out, or seen by a view
+//   clean    generations that were written out, kept as a cache of values for
+//            as long as they fit; the oldest goes first
+//
+// The table knows the newest record of each of these keys, whatever
+// generation it is of, so a key that it does not know is in the engine below
+// as it is (or hidden there by a range that was deleted and is not written
+// out). Records never come in by reading: an old value could come in behind a
+// newer one.
+//
+// Threads: any; every method takes the mutex, and none holds it for longer
+// than a batch or kChunk records take, but Forget() and deleted ranges, which
+// look at every key.
+#ifndef KV739_KV_BUFFER_TABLE_H_
+#define KV739_KV_BUFFER_TABLE_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "kv/buffer_record.h"
+
+namespace kv739::kv {
+
+uint64_t HashKey(absl::string_view key);
+
+// [begin, end)
+struct DeletedRange {
+  std::string begin;
+  std::string end;
+  bool Covers(absl::string_view key) const { return key >= begin && key < end; }
+};
+
+class BufferTable {
+ public:
+  // A record, or a deleted range where there is none.
+  struct Change {
+    RecordRef record;
+    DeletedRange range;
+  };
+  // Written out, the ranges come first: what was written after one of them is
+  // among the records, and so is the end of what was written before.
+  struct Generation {
+    uint64_t number = 0;
+    std::vector<RecordRef> records;
+    std::vector<DeletedRange> ranges;
+    uint64_t cost = 0;
+    bool empty() const { return records.empty() && ranges.empty(); }
+  };
+  using Frozen = std::shared_ptr<const Generation>;
+
+  // Clean records are kept up to `cache_bytes`.
+  explicit BufferTable(uint64_t cache_bytes);
+
+  // All of them in one step.
+  void Apply(absl::Span<const Change> changes);
+
+  enum class Where { kHere, kHidden, kBelow };
+  // kHere: *record is set, which may say that the key is deleted.
+  Where Find(absl::string_view key, RecordRef* record) const;
+
+  // Closes the active generation and returns all that are frozen. `locked`
+  // runs before anything else is applied or frozen.
+  std::vector<Frozen> Freeze(absl::FunctionRef<void()> locked);
+  std::vector<Frozen> Freeze() {
+    return Freeze([] {});
+  }
+  // The next one to be written out, or null.
+  Frozen OldestFrozen() const;
+  // The engine below has the oldest frozen generation now. One thread at a
+  // time.
+  void WrittenOut();
+
+  // Forgets the keys of a range, which are all clean.
+  void Forget(absl::string_view begin, absl::string_view end);
+
+  uint64_t active_cost() const;
+  // Of what is not clean.
+  uint64_t dirty_cost() const;
+  uint64_t cached_cost() const;
+  size_t frozen_count() const;
+
+ private:
+  static constexpr size_t kChunk = 512;
+  // Of what a clean generation takes beside its records: the places of those
+  // that were superseded stay until it is their turn to go.
+  static constexpr uint64_t kPlaceCost = sizeof(RecordRef);
+  static constexpr uint64_t kGenerationCost = 256;
+
+  struct Key {
+    absl::string_view bytes;
+    uint64_t hash;
+  };
+  struct Slot {
+    // Replaced by another record of the same key.
+    mutable RecordRef record;
+  };
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(const Slot& slot) const { return slot.record->hash(); }
+    size_t operator()(const Key& key) const { return key.hash; }
+  };
+  struct Equal {
+    using is_transparent = void;
+    bool operator()(const Slot& a, const Slot& b) const {
+      return a.record->key() == b.record->key();
+    }
+    bool operator()(const Slot& a, const Key& b) const {
+      return a.record->hash() == b.hash && a.record->key() == b.bytes;
+    }
+    bool operator()(const Key& a, const Slot& b) const { return (*this)(b, a); }
+  };
+  using Slots = absl::flat_hash_set<Slot, Hash, Equal>;
+
+  // mutex_ is held, for all of these.
+  void Put(RecordRef record);
+  void Supersede(BufferRecord* old);
+  void DeleteRange(const DeletedRange& range);
+  bool Hidden(absl::string_view key) const;
+  std::vector<RecordRef>& CleanRecords(uint64_t generation);
+
+  void MakeClean(const Generation& generation);
+  void Evict();
+
+  const uint64_t cache_bytes_;
+  mutable std::mutex mutex_;  // guards what follows
+  Slots slots_;
+  std::shared_ptr<Generation> active_;
+  std::deque<std::shared_ptr<const Generation>> frozen_;
+  uint64_t frozen_cost_ = 0;
+  // Records that were superseded since are gone from these.
+  std::deque<Generation> clean_;
+  uint64_t clean_cost_ = 0;
+};
+
+}  // namespace kv739::kv
+
+#endif  // KV739_KV_BUFFER_TABLE_H_
