@@ -70,7 +70,8 @@ absl::StatusOr<std::vector<server::HostedReplica>> SimServer::OpenStorage(
     if (!status.ok()) return status;
     disk_->directory.MarkInitialized().IgnoreError();
   }
-  return server::LoadReplicas(&disk_->store, process_->wal.get());
+  return server::LoadReplicas(&disk_->store, process_->wal.get(),
+                              disk_->directory.install_path());
 }
 
 // P10: what this disk was told to keep is there.
