@@ -270,7 +270,9 @@ class Node {
     if (command.op == kv::Op::kDirectory && in_->Bool()) value = AnyChange();
     command.value = value;
     std::string bytes = kv::EncodeCommand(command);
-    if (in_->Below(8) == 0) Damage(in_, &bytes);
+    const uint64_t damage = in_->Below(8);
+    if (damage == 0) Damage(in_, &bytes);
+    if (damage == 1) bytes.pop_back();
     return bytes;
   }
 
