@@ -117,7 +117,9 @@ class Engine {
 
   // OK, or what keeps the store from writing in the background (disk full,
   // I/O error). Apply answers the same until the store has recovered; nothing
-  // that was applied is lost meanwhile as long as the process lives.
+  // that was applied is lost meanwhile as long as the process lives. ABORTED:
+  // the disk works again, and so will an engine that is opened anew; this one
+  // says the same to all that writes from now on.
   virtual absl::Status background_error() const = 0;
 };
 

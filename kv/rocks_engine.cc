@@ -163,7 +163,13 @@ class ErrorKeeper : public rocksdb::EventListener {
   }
   void OnErrorRecoveryEnd(
       const rocksdb::BackgroundErrorRecoveryInfo& info) override {
-    Set(ToStatus(info.new_bg_error));
+    // RocksDB 7.8 goes on believing that it is stopped after it has recovered:
+    // flushes are not waited for, and ingestions not refused but made with file
+    // number 0.
+    Set(info.new_bg_error.ok()
+            ? absl::AbortedError(
+                  "the disk works again; the store must be opened anew")
+            : ToStatus(info.new_bg_error));
   }
 
   absl::Status error() const {
@@ -222,7 +228,8 @@ class RocksEngine : public Engine {
   }
 
   absl::Status Flush() override {
-    return ToStatus(db_->Flush(rocksdb::FlushOptions()));
+    absl::Status status = ToStatus(db_->Flush(rocksdb::FlushOptions()));
+    return status.ok() ? errors_->error() : status;
   }
 
   absl::StatusOr<bool> GetDurable(absl::string_view key,
@@ -250,7 +257,9 @@ class RocksEngine : public Engine {
         cleaned_.insert(dir);
       }
     }
-    return NewRocksIngestion(db_.get(), *std::move(claim), dir, ++ingestions_);
+    return NewRocksIngestion(
+        db_.get(), [errors = errors_] { return errors->error(); },
+        *std::move(claim), dir, ++ingestions_);
   }
 
   absl::Status background_error() const override { return errors_->error(); }

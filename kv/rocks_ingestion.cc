@@ -36,8 +36,12 @@ constexpr char kIngestionEnding[] = ".sst";
 // begins with a tombstone over all of that part.
 class RocksIngestion : public Ingestion {
  public:
-  RocksIngestion(rocksdb::DB* db, RangeSet::Claim claim, std::string path)
-      : db_(db), claim_(std::move(claim)), path_(std::move(path)) {}
+  RocksIngestion(rocksdb::DB* db, BackgroundError background_error,
+                 RangeSet::Claim claim, std::string path)
+      : db_(db),
+        background_error_(std::move(background_error)),
+        claim_(std::move(claim)),
+        path_(std::move(path)) {}
   ~RocksIngestion() override;
   RocksIngestion(const RocksIngestion&) = delete;
   RocksIngestion& operator=(const RocksIngestion&) = delete;
@@ -50,6 +54,7 @@ class RocksIngestion : public Ingestion {
   absl::Status CloseFile(absl::string_view end);
 
   rocksdb::DB* const db_;
+  const BackgroundError background_error_;
   const RangeSet::Claim claim_;
   const std::string path_;  // of the files, without number and ending
   std::vector<std::string> files_;
@@ -123,6 +128,7 @@ absl::Status RocksIngestion::Commit() {
   if (!error_.ok()) return error_;
   // Or the ingestion would do it with the writers of all groups waiting.
   absl::Status status = ToStatus(db_->Flush(rocksdb::FlushOptions()));
+  if (status.ok()) status = background_error_();
   if (!status.ok()) return status;
   rocksdb::IngestExternalFileOptions options;
   options.move_files = true;  // links; the destructor removes the old names
@@ -137,11 +143,12 @@ absl::Status RocksIngestion::Commit() {
 }  // namespace
 
 std::unique_ptr<Ingestion> NewRocksIngestion(rocksdb::DB* db,
+                                             BackgroundError background_error,
                                              RangeSet::Claim claim,
                                              const std::string& dir,
                                              uint64_t number) {
   return std::make_unique<RocksIngestion>(
-      db, std::move(claim),
+      db, std::move(background_error), std::move(claim),
       absl::StrCat(dir, "/", kIngestionPrefix, number, "-"));
 }
 

@@ -3,6 +3,7 @@
 #define KV739_KV_ROCKS_INGESTION_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,8 +16,12 @@ class DB;
 
 namespace kv739::kv {
 
+// What keeps the store from working; OK when nothing does.
+using BackgroundError = std::function<absl::Status()>;
+
 // `number` is unique in the process. `db` outlives it.
 std::unique_ptr<Ingestion> NewRocksIngestion(rocksdb::DB* db,
+                                             BackgroundError background_error,
                                              RangeSet::Claim claim,
                                              const std::string& dir,
                                              uint64_t number);

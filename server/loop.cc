@@ -203,7 +203,11 @@ void Loop::HandleTick(Turn& turn) {
     Touch(replica.get(), turn);
   }
   if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep();
-  if (ticks_ % NodeConditions::kRepeatTicks == 0 && conditions_->disk_low()) {
+  // At once, and again while somebody could not take over.
+  const bool low = conditions_->disk_low();
+  const bool now_low = low && !was_low_;
+  was_low_ = low;
+  if (now_low || (low && ticks_ % NodeConditions::kRepeatTicks == 0)) {
     HandOverForSpace();
   }
 }
@@ -247,7 +251,8 @@ void Loop::HandleOperations(std::vector<Operation> operations, Turn& turn) {
       turn.Answer(operation, std::move(reply));
       continue;
     }
-    if (low && NeedsRoom(operation.kind)) {
+    // Others say who leads.
+    if (low && NeedsRoom(operation.kind) && replica->IsLeader()) {
       Reply reply;
       reply.code = ReplyCode::kOverloaded;
       reply.group = operation.group;

@@ -158,6 +158,7 @@ class Loop {
   LoopStats stats_;
   bool stopping_ = false;
   uint64_t ticks_ = 0;
+  bool was_low_ = false;  // short of disk space, at the last tick
 
   std::atomic<int> leaderless_{0};
 };

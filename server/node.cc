@@ -1,9 +1,13 @@
 #include "server/node.h"
 
+#include <linux/close_range.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <random>
 #include <utility>
 #include <vector>
@@ -43,6 +47,22 @@ namespace {
   LogError("stopping at once, nothing more is acknowledged: ",
            status.ToString());
   std::_Exit(kExitFailure);
+}
+
+// The same process, from its beginning: as safe as its end and a new start, and
+// nobody needs to be there for it.
+[[noreturn]] void StartAfresh(const absl::Status& status) {
+  LogWarn("starting afresh: ", status.message());
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  // Sockets, files and their locks.
+  syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);
+  execv("/proc/self/exe", arguments.data());
+  DieOf(status);
 }
 
 class DeviceRandom : public raft::Random {
@@ -332,7 +352,10 @@ absl::Status NodeImpl::StartHost() {
   parts.disk = disk_.get();
   parts.install_dir = directory_->install_path();
   parts.random = &random_;
-  parts.on_failure = [](const absl::Status& status) { DieOf(status); };
+  parts.on_failure = [](const absl::Status& status) {
+    if (absl::IsAborted(status)) StartAfresh(status);
+    DieOf(status);
+  };
   auto host = Host::Create(MakeHostOptions(settings_, self_.id), parts,
                            *std::move(replicas));
   if (!host.ok()) return host.status();

@@ -136,8 +136,10 @@ void ReplicaSnapshots::OnCommitted(absl::Status status, Turn& turn) {
     LogWarn("group ", replica_->group_.value(),
             ": a snapshot could not be put in place: ", status.ToString());
     if (absl::IsFailedPrecondition(status)) return receiver_.Drop();
-    // Which of the two states the disk has, the next start will show.
-    failure_ = context_->engine->background_error();
+    // Which of the two states the disk has, the next start will show. A full
+    // disk has room again some time.
+    const absl::Status error = context_->engine->background_error();
+    if (!absl::IsResourceExhausted(error)) failure_ = error;
     return receiver_.Retry(turn.now_nanos);
   }
   failure_ = Switch(receiver_.position(), turn);

@@ -195,7 +195,7 @@ class Node {
   }
 
   void Start() {
-    auto replicas = server::LoadReplicas(engine_.get(), wal_.get());
+    auto replicas = server::LoadReplicas(engine_.get(), wal_.get(), "");
     KV739_FUZZ_CHECK(replicas.ok(), replicas.status().ToString());
     // Loading may have brought the log behind a state machine.
     OpenLog();
