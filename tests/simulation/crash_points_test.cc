@@ -242,7 +242,12 @@ TEST(CrashPoints, Membership) {
         world.Replace(1, 3);
         WriteMany(world, 2);
         // The one that went comes back, in the place of another.
+        const raft::Index gone = world.committed();
         world.Replace(0, 1);
+        // Filled with a state that it is a member in again.
+        if (!world.crashed()) {
+          EXPECT_GT(world.SnapshotIndex(1), gone);
+        }
         WriteMany(world, 1);
       },
       3)

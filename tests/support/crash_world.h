@@ -72,6 +72,8 @@ class CrashWorld {
   raft::Index SnapshotIndex(int node);
   raft::Index Applied(int node);
   uint64_t Installs(int node);  // in this life of it
+  // The highest commit index seen.
+  raft::Index committed() const { return committed_; }
   HostCluster& cluster() { return cluster_; }
 
   // Heals everything and checks it; then all nodes lose their power, and once

@@ -55,6 +55,7 @@ class SteppingEngine : public kv::MemoryEngine {
 
   std::unique_ptr<kv::Batch> NewBatch() override { return inner_->NewBatch(); }
   absl::Status Apply(kv::Batch* batch) override {
+    if (steps_->full()) return absl::ResourceExhaustedError("full");
     if (steps_->Next("apply")) return Down();
     return inner_->Apply(batch);
   }

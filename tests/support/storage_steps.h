@@ -37,6 +37,10 @@ class StorageSteps {
   uint64_t count() const { return count_; }
   bool down() const { return down_; }
   const std::string& crashed_in() const { return crashed_in_; }
+  // The store takes no writes: RESOURCE_EXHAUSTED, as when it must first write
+  // out what it holds.
+  void SetFull(bool full) { full_ = full; }
+  bool full() const { return full_; }
   // The next start of the node.
   void PowerOn() { down_ = false; }
 
@@ -49,6 +53,7 @@ class StorageSteps {
   uint64_t count_ = 0;
   uint64_t crash_at_ = 0;
   bool down_ = false;
+  bool full_ = false;
   std::string crashed_in_;
   std::function<bool()> done_;
 };

@@ -61,6 +61,26 @@ TEST_P(StateMachineTest, PutAnswersTheOldValue) {
   EXPECT_FALSE(group_.machine().Get("other")->found);
 }
 
+// At no instant does the engine hold an applied index without what it stands
+// for: data, session and answer.
+TEST_P(StateMachineTest, DataAndAppliedIndexAreOneBatch) {
+  const SessionId session = group_.OpenSession();
+  int batches = 0;
+  group_.failing().after_apply = [&] {
+    ++batches;
+    auto left = StateMachine::Open(&group_.engine(), raft::GroupId(7));
+    ASSERT_TRUE(left.ok()) << left.status();
+    const uint64_t writes = TestLog::Applied(**left) - 1;
+    EXPECT_EQ((*left)->Get("k")->value, std::string(writes, 'x'));
+    EXPECT_EQ((*left)->last_version(), writes);
+  };
+  for (Sequence sequence = 1; sequence <= 5; ++sequence) {
+    group_.Do(Op::kAppend, "k", "x", session, sequence, sequence);
+  }
+  EXPECT_GE(batches, 5);
+  group_.failing().after_apply = nullptr;
+}
+
 TEST_P(StateMachineTest, DeleteAnswersTheOldValueAndTakesAVersion) {
   group_.Do(Op::kPut, "k", "1");
   ApplyResult r = group_.Do(Op::kDelete, "k");

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -146,10 +147,15 @@ class FailingEngine : public Engine {
 
   absl::Status write_error;
   absl::Status read_error;
+  // After each batch that was applied: what a crash could leave from then on.
+  std::function<void()> after_apply;
 
   std::unique_ptr<Batch> NewBatch() override { return engine_->NewBatch(); }
   absl::Status Apply(Batch* batch) override {
-    return write_error.ok() ? engine_->Apply(batch) : write_error;
+    if (!write_error.ok()) return write_error;
+    absl::Status status = engine_->Apply(batch);
+    if (status.ok() && after_apply) after_apply();
+    return status;
   }
   absl::StatusOr<bool> Get(absl::string_view key,
                            std::string* value) const override {

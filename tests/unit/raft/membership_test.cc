@@ -191,6 +191,22 @@ TEST(Thesis421, M7ALearnerAnswersVotes) {
   EXPECT_TRUE(core.Ticks(100).empty()) << "but does not campaign";
 }
 
+// S2: a snapshot of another history takes the configurations of the log along.
+TEST(Paper7, S2AConfigurationOfAReplacedLogIsGone) {
+  InitialState state;
+  state.snapshot.configuration = Voters({1, 2, 3});
+  state.hard_state.term = Term(1);
+  state.terms = {{Index(1), Term(1)}};
+  state.last_index = Index(3);
+  state.entries = {Command(1, 1), Command(1, 2), Config(1, 3, Voters({1, 2}))};
+  CoreUnderTest core(CoreUnderTest::DefaultOptions(), state);
+  EXPECT_EQ(core->Status().configuration, Voters({1, 2}));
+  const SnapshotMeta meta{At(2, 2), Voters({1, 2, 3, 4})};
+  core.Answer(2, InstallSnapshot{Term(2), meta});
+  core->SnapshotInstalled(meta);
+  EXPECT_EQ(core->Status().configuration, meta.configuration);
+}
+
 // M6, S5: who left and came back has forgotten what it acknowledged, and must
 // not be filled with a state from before it came back.
 TEST(Thesis421, M6AMemberThatCameBackNeedsASnapshotFromAfterThat) {

@@ -81,6 +81,29 @@ TEST(HostTest, NothingIsAnsweredBeforeAMajorityIsDurable) {
   EXPECT_EQ(cluster.answers()->Of(7).code, ReplyCode::kOk);
 }
 
+// A read waits for what was committed before it, however long the store takes.
+TEST(HostTest, AReadWaitsUntilWhatItMustSeeIsApplied) {
+  HostCluster cluster(3, HostOptions(), HostCluster::Disks());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(cluster.PowerOn(i));
+  ASSERT_EQ(cluster.Call(Put("a", "1")).code, ReplyCode::kOk);
+  const int leader = cluster.ElectLeader(kGroup);
+  cluster.steps(leader).SetFull(true);
+  Operation put = Put("a", "2");
+  put.tag = 7;
+  cluster.Submit(leader, std::move(put));
+  EXPECT_FALSE(cluster.answers()->Has(7));
+  cluster.Tick(10);
+  Operation get = Get("a");
+  get.tag = 8;
+  cluster.Submit(leader, std::move(get));
+  cluster.Tick(10);
+  EXPECT_FALSE(cluster.answers()->Has(8));
+  cluster.steps(leader).SetFull(false);
+  cluster.Tick(10);
+  EXPECT_EQ(cluster.answers()->Of(7).code, ReplyCode::kOk);
+  EXPECT_EQ(cluster.answers()->Of(8).value, "2");
+}
+
 TEST(HostTest, FollowersNameTheLeader) {
   HostCluster cluster(5);
   const int leader = cluster.ElectLeader(kGroup);
