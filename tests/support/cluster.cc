@@ -23,7 +23,7 @@ constexpr int kStartAttempts = 5;
 constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
 // A server that is paused or starting does not answer; then ask the next.
 constexpr absl::Duration kStatusTimeout = absl::Milliseconds(1000);
-constexpr absl::Duration kCheckTimeout = absl::Seconds(90);
+constexpr absl::Duration kCheckTimeout = absl::Seconds(5);
 constexpr size_t kLogTailBytes = 6000;
 
 std::string Program(const char* variable, const char* built) {
