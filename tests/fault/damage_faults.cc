@@ -22,6 +22,8 @@ namespace fs = std::filesystem;
 constexpr int kExitFailure = 1;
 constexpr int kExitDirectory = 3;
 constexpr int kTries = 64;
+// An audit waits a minute for the report of a replica that is gone.
+constexpr absl::Duration kRepair = absl::Minutes(4);
 
 // Logs for people, and locks.
 bool Matters(const fs::path& path) {
@@ -63,20 +65,22 @@ class Damage : public Nemesis {
     // Until all five are the same; whoever finds that its files are no good
     // ends, and is given new ones.
     absl::Status last;
-    const bool healed = Eventually([&] {
-      if (!cluster.running(victim_)) {
-        last = GiveNewDirectory();
-        return !last.ok();
-      }
-      const std::vector<int> members = target_.Members();
-      last = absl::UnavailableError("the server is not back");
-      if (members.size() < 5 ||
-          std::find(members.begin(), members.end(), victim_) == members.end()) {
-        return false;
-      }
-      last = cluster.WaitForEqualHashes(target_.group(), absl::Seconds(2));
-      return last.ok() && cluster.running(victim_);
-    });
+    const bool healed = Eventually(
+        [&] {
+          if (!cluster.running(victim_)) {
+            last = GiveNewDirectory();
+            return !last.ok();
+          }
+          const std::vector<int> members = target_.Members();
+          last = absl::UnavailableError("the server is not back");
+          if (members.size() < 5 || std::find(members.begin(), members.end(),
+                                              victim_) == members.end()) {
+            return false;
+          }
+          last = cluster.WaitForEqualHashes(target_.group(), absl::Seconds(2));
+          return last.ok() && cluster.running(victim_);
+        },
+        kRepair);
     if (!healed || !last.ok()) {
       return absl::InternalError(absl::StrCat("server ", victim_, " after ",
                                               file_, ": ", last.message(), "\n",

@@ -208,7 +208,7 @@ class Run {
     }
     if (!Good(cluster_->RefreshGroups())) return;
     for (const auto& [group, members] : cluster_->groups()) {
-      if (!Good(cluster_->WaitForEqualHashes(group))) return;
+      if (!Good(cluster_->WaitForEqualHashes(group, absl::Minutes(3)))) return;
     }
     std::printf(
         "history of %d operations on %d keys: every acknowledged write is "

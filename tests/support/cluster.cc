@@ -23,6 +23,7 @@ constexpr int kStartAttempts = 5;
 constexpr absl::Duration kPollInterval = absl::Milliseconds(20);
 // A server that is paused or starting does not answer; then ask the next.
 constexpr absl::Duration kStatusTimeout = absl::Milliseconds(1000);
+constexpr absl::Duration kCheckTimeout = absl::Seconds(5);
 constexpr size_t kLogTailBytes = 6000;
 
 std::string Program(const char* variable, const char* built) {
@@ -529,8 +530,8 @@ absl::StatusOr<v1::CheckedGroup> Cluster::Check(uint64_t group) {
   if (leader < 0) return absl::UnavailableError("no leader");
   grpc::ClientContext context;
   Prepare(context);
-  // A large group takes its time to hash.
-  context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+  // It waits for every replica's report, and for an audit that is under way.
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kCheckTimeout));
   v1::CheckRequest request;
   request.add_groups(group);
   v1::CheckResponse response;
