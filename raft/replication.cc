@@ -178,6 +178,7 @@ void Core::Impl::TickLeader() {
   if (!is_leader()) return;
   TickUnfit();
   if (!is_leader()) return;
+  TickReads();
   auto& leader = std::get<Leader>(role_);
   if (++leader.heartbeat_elapsed < options_.heartbeat_ticks) return;
   leader.heartbeat_elapsed = 0;
@@ -201,12 +202,15 @@ void Core::Impl::TickLeader() {
   ContinueTransfer();
 }
 
+void Core::Impl::SendHeartbeat(const Progress& peer) {
+  const auto& leader = std::get<Leader>(role_);
+  Send(peer.id(), Heartbeat{term_, std::min(peer.match(), log_.committed()),
+                            leader.reads.newest()});
+}
+
 void Core::Impl::SendHeartbeats() {
   const auto& leader = std::get<Leader>(role_);
-  for (const Progress& peer : leader.peers) {
-    Send(peer.id(), Heartbeat{term_, std::min(peer.match(), log_.committed()),
-                              leader.reads.newest()});
-  }
+  for (const Progress& peer : leader.peers) SendHeartbeat(peer);
 }
 
 void Core::Impl::SendAppends(Progress* peer) {
