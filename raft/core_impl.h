@@ -132,6 +132,7 @@ class Core::Impl {
   void OnHeartbeatResponse(NodeId from, const HeartbeatResponse& message);
   void Acknowledge(NodeId to, Index index);
   void TickLeader();
+  void SendHeartbeat(const Progress& peer);
   void SendHeartbeats();
   void SendAppends(Progress* peer);
   void SendAppend(Progress* peer, std::vector<Entry> entries, uint64_t bytes);
@@ -148,6 +149,8 @@ class Core::Impl {
   // ---- reads.cc ----
   bool CanStartRead() const;
   void StartReads();
+  void SendReadRound();
+  void TickReads();
   void ConfirmReads();
 
   // ---- disk_stall.cc ----

@@ -36,6 +36,9 @@ struct Options {
   // meanwhile share the next one.
   uint32_t max_read_rounds = 1;
   uint32_t max_pending_reads = 65536;
+  // A round for reads goes to a majority that answered the one before, and to
+  // all when a tick passes without their answers. Off: always to all.
+  bool read_rounds_to_majority = false;
   // One Ready hands out at most this much to apply.
   uint64_t max_apply_bytes = 16 << 20;
 

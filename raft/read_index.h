@@ -28,6 +28,7 @@ class ReadIndexQueue {
     return !waiting_.empty() && rounds_.size() < max_rounds_;
   }
   bool HasWaiting() const { return !waiting_.empty(); }
+  bool HasRounds() const { return !rounds_.empty(); }
   // All that wait go into a new round; the heartbeats must carry newest().
   void Start(Index commit);
   uint64_t newest() const { return newest_; }

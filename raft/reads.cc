@@ -29,6 +29,38 @@ void Core::Impl::StartReads() {
   }
   // Steps 2 and 3: note the commit index, then have it confirmed.
   leader.reads.Start(log_.committed());
+  SendReadRound();
+}
+
+// Step 3 asks for the answers of a majority only, and every message costs a
+// wake-up there and here. Those who have answered the round before are asked,
+// so whoever is slow or gone is not among them for long.
+void Core::Impl::SendReadRound() {
+  auto& leader = std::get<Leader>(role_);
+  leader.partial_round = false;
+  const Configuration& members = configuration();
+  if (!options_.read_rounds_to_majority || members.joint()) {
+    return SendHeartbeats();
+  }
+  const uint64_t previous = leader.reads.newest() - 1;
+  size_t missing = members.voters.size() / 2 + 1;
+  if (members.IsVoter(self())) --missing;
+  std::vector<const Progress*> asked;
+  for (const Progress& peer : leader.peers) {
+    const bool prompt = previous > 0 && peer.round() >= previous;
+    if (asked.size() < missing && prompt && members.IsVoter(peer.id())) {
+      asked.push_back(&peer);
+    }
+  }
+  if (asked.size() < missing) return SendHeartbeats();
+  leader.partial_round = true;
+  for (const Progress* peer : asked) SendHeartbeat(*peer);
+}
+
+void Core::Impl::TickReads() {
+  auto& leader = std::get<Leader>(role_);
+  if (!leader.partial_round || !leader.reads.HasRounds()) return;
+  leader.partial_round = false;
   SendHeartbeats();
 }
 

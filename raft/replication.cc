@@ -192,6 +192,7 @@ void Core::Impl::TickLeader() {
   if (!is_leader()) return;
   TickUnfit();
   if (!is_leader()) return;
+  TickReads();
   auto& leader = std::get<Leader>(role_);
   if (++leader.heartbeat_elapsed < options_.heartbeat_ticks) return;
   leader.heartbeat_elapsed = 0;
@@ -215,14 +216,17 @@ void Core::Impl::TickLeader() {
   ContinueTransfer();
 }
 
+void Core::Impl::SendHeartbeat(const Progress& peer) {
+  const auto& leader = std::get<Leader>(role_);
+  const Index known = KV739_PLANTED(L3_heartbeat_commits_unmatched)
+                          ? log_.committed()
+                          : std::min(peer.match(), log_.committed());
+  Send(peer.id(), Heartbeat{term_, known, leader.reads.newest()});
+}
+
 void Core::Impl::SendHeartbeats() {
   const auto& leader = std::get<Leader>(role_);
-  for (const Progress& peer : leader.peers) {
-    const Index known = KV739_PLANTED(L3_heartbeat_commits_unmatched)
-                            ? log_.committed()
-                            : std::min(peer.match(), log_.committed());
-    Send(peer.id(), Heartbeat{term_, known, leader.reads.newest()});
-  }
+  for (const Progress& peer : leader.peers) SendHeartbeat(peer);
 }
 
 void Core::Impl::SendAppends(Progress* peer) {

@@ -72,6 +72,7 @@ struct Leader {
   std::optional<Transfer> transfer;
   UncommittedBytes uncommitted;
   NodeId transfer_failed;          // the last target that did not take over
+  bool partial_round = false;      // the newest round for reads: not to all
   uint32_t heartbeat_elapsed = 0;  // ticks
   uint32_t unfit_ticks = 0;        // since it must not lead any more
 

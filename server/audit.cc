@@ -234,6 +234,7 @@ void AuditLeader::Begin(raft::LogPosition at,
   Open open;
   open.result.group = group_;
   open.result.at = at;
+  open.begun = now;
   open.deadline = now + options_.collect_ticks;
   for (raft::NodeId node : members.Members()) {
     AuditedReplica replica;
@@ -276,9 +277,14 @@ bool AuditLeader::Report(raft::NodeId from, const AuditReport& report) {
 }
 
 std::optional<AuditResult> AuditLeader::Poll(uint64_t now) {
-  if (!open_ || (open_->missing > 0 && now < open_->deadline)) {
-    return std::nullopt;
+  if (!open_) return std::nullopt;
+  if (!open_->hurried &&
+      open_->missing * 2 < open_->result.replicas.size()) {
+    open_->hurried = true;
+    open_->deadline = std::min(
+        open_->deadline, now + 3 * (now - open_->begun) + options_.linger_ticks);
   }
+  if (open_->missing > 0 && now < open_->deadline) return std::nullopt;
   Judge(&open_->result);
   last_ = std::move(open_->result);
   open_.reset();

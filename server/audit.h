@@ -111,6 +111,9 @@ struct AuditOptions {
   uint64_t interval_ticks = 0;  // 0: only when asked
   // Who has not reported by then is not waited for.
   uint64_t collect_ticks = 3000;
+  // Once most have reported, the rest get three times as long again and this:
+  // a replica may have gone, or have got a snapshot from behind the audit.
+  uint64_t linger_ticks = 250;
 };
 
 struct AuditedReplica {
@@ -185,8 +188,10 @@ class AuditLeader {
  private:
   struct Open {
     AuditResult result;
+    uint64_t begun = 0;
     uint64_t deadline = 0;
     size_t missing = 0;
+    bool hurried = false;  // most have reported
   };
   static void Judge(AuditResult* result);
 

@@ -196,6 +196,7 @@ class Replica {
   void TellDirectory();
   void CheckTransfer();
   void BeginHash(Turn& turn);
+  void SendReport(Turn& turn);
   void ProposeAudit();
   void EndAudit(const AuditResult& result, Turn& turn);
   void OnVerdict(const AuditVerdict& verdict, Turn& turn);
@@ -235,6 +236,13 @@ class Replica {
   AuditDuty audit_duty_;
   uint64_t audit_ticks_ = 0;
   raft::LogPosition reported_;  // the state that was last reported
+  // The report itself while it may be sent again: after half a second, then
+  // after twice as long each time.
+  static constexpr uint64_t kReportTicks = 25;
+  static constexpr uint32_t kReportRepeats = 6;
+  std::string report_;
+  uint64_t next_report_ = 0;
+  uint32_t report_repeats_ = 0;
   // Those who wait for the audit under way, and for the one after it.
   std::vector<AuditDone> audit_waiters_;
   std::vector<AuditDone> next_audit_waiters_;

@@ -27,6 +27,7 @@ void AnswerAll(std::vector<Replica::AuditDone>* waiters,
 
 void Replica::BeginHash(Turn& turn) {
   audits_.Applied(audit_ticks_);
+  report_.clear();  // of an audit that is over
   auto work = audit_duty_.Add({machine_->applied(), machine_->BeginHash()});
   if (work) turn.hashes.push_back({group_, *std::move(work)});
 }
@@ -45,10 +46,19 @@ void Replica::Hashed(raft::LogPosition at,
   reported_ = at;
   if (core_->IsLeader()) {
     audits_.Report(options_.self, report);
-  } else if (const raft::NodeId leader = core_->leader()) {
+  } else {
+    report_ = EncodeAuditMessage(report);
+    report_repeats_ = 0;
+    SendReport(turn);
+  }
+}
+
+void Replica::SendReport(Turn& turn) {
+  next_report_ = audit_ticks_ + (kReportTicks << report_repeats_);
+  if (++report_repeats_ > kReportRepeats) return report_.clear();
+  if (const raft::NodeId leader = core_->leader()) {
     turn.node_messages.emplace_back(
-        leader,
-        NodeMessage{NodeMessage::Kind::kAudit, EncodeAuditMessage(report)});
+        leader, NodeMessage{NodeMessage::Kind::kAudit, report_});
   }
 }
 
@@ -86,7 +96,11 @@ void Replica::Check(AuditDone done) {
 
 void Replica::KeepAudits(Turn& turn) {
   ++audit_ticks_;
-  if (!core_->IsLeader()) return;
+  if (!core_->IsLeader()) {
+    // It may have been lost on its way; a leader that has it takes no notice.
+    if (!report_.empty() && audit_ticks_ >= next_report_) SendReport(turn);
+    return;
+  }
   if (audits_.Due(audit_ticks_)) ProposeAudit();
   if (const auto result = audits_.Poll(audit_ticks_)) EndAudit(*result, turn);
 }

@@ -96,6 +96,7 @@ raft::Options SimCluster::CoreOptions(NodeId id) {
   options.max_cached_bytes = random_.Chance(1, 2) ? 100 : 4000;
   options.max_apply_bytes = 500;
   options.max_read_rounds = 1 + static_cast<uint32_t>(random_.Below(2));
+  options.read_rounds_to_majority = random_.Chance(1, 2);
   return options;
 }
 

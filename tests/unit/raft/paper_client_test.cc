@@ -167,6 +167,93 @@ TEST(Thesis64, PendingReadsAreBounded) {
   EXPECT_EQ(core.failed_reads.size(), 1u) << "there is room again";
 }
 
+// Rounds that go to a majority only (Options::read_rounds_to_majority).
+class MajorityRounds : public testing::Test {
+ protected:
+  static State Five() {
+    State state;
+    state.voters = Nodes({1, 2, 3, 4, 5});
+    state.options.read_rounds_to_majority = true;
+    return state;
+  }
+  // One read; who was asked, and the number of its round.
+  std::vector<uint64_t> Ask(ReadId id) {
+    core_->ReadIndex(id);
+    return Asked(core_.Turn());
+  }
+  std::vector<uint64_t> Asked(const std::vector<Envelope>& sent) {
+    std::vector<uint64_t> asked;
+    for (const Envelope& e : sent) {
+      if (!std::holds_alternative<Heartbeat>(e.message)) continue;
+      asked.push_back(e.to.value());
+      round_ = std::get<Heartbeat>(e.message).round;
+    }
+    return asked;
+  }
+  void AnswerRound(std::initializer_list<uint64_t> from) {
+    for (uint64_t id : from) {
+      core_.Answer(id, HeartbeatResponse{core_->term(), round_});
+    }
+  }
+  using Ids = std::vector<uint64_t>;
+
+  void SetUp() override {
+    core_.BecomeLeader({2, 3});
+    core_.AcknowledgeAll({2, 3});
+  }
+  CoreUnderTest core_{Five()};
+  uint64_t round_ = 0;
+};
+
+TEST_F(MajorityRounds, TheFirstGoesToAllAndTheNextToThoseWhoAnswered) {
+  EXPECT_EQ(Ask(1), (Ids{2, 3, 4, 5}));
+  AnswerRound({3, 5});
+  ASSERT_EQ(core_.reads.size(), 1u);
+  EXPECT_EQ(Ask(2), (Ids{3, 5}));
+  AnswerRound({3});
+  EXPECT_EQ(core_.reads.size(), 1u) << "two of five are no majority";
+  AnswerRound({5});
+  EXPECT_EQ(core_.reads.size(), 2u);
+}
+
+TEST_F(MajorityRounds, AfterATickWithoutAnswersAllAreAsked) {
+  Ask(1);
+  AnswerRound({3, 5});
+  EXPECT_EQ(Ask(2), (Ids{3, 5}));
+  AnswerRound({3});  // 5 is gone
+  EXPECT_EQ(Asked(core_.Ticks(1)), (Ids{2, 3, 4, 5}));
+  EXPECT_EQ(core_.reads.size(), 1u);
+  AnswerRound({2});
+  EXPECT_EQ(core_.reads.size(), 2u);
+  EXPECT_EQ(Ask(3), (Ids{2, 3})) << "not the one that is gone";
+  AnswerRound({2, 3});
+  EXPECT_EQ(core_.reads.size(), 3u);
+}
+
+// Those who did answer may have been asked too early: nothing is confirmed by
+// a majority of the old members alone.
+TEST_F(MajorityRounds, WhileMembersChangeAllAreAsked) {
+  Ask(1);
+  AnswerRound({3, 5});
+  Configuration target;
+  target.voters = Nodes({1, 2, 3, 4, 6});
+  ASSERT_TRUE(core_->ProposeConfiguration(target).ok());
+  core_.Turn();
+  EXPECT_EQ(Ask(2), (Ids{2, 3, 4, 5, 6}));
+  AnswerRound({3, 5});
+  EXPECT_EQ(core_.reads.size(), 1u);
+  AnswerRound({4});
+  EXPECT_EQ(core_.reads.size(), 2u);
+}
+
+TEST_F(MajorityRounds, AConfirmedRoundIsNotRepeated) {
+  Ask(1);
+  AnswerRound({3, 5});
+  Ask(2);
+  AnswerRound({3, 5});
+  EXPECT_EQ(Asked(core_.Ticks(1)), Ids());
+}
+
 // Thesis 3.10: "The prior leader sends a TimeoutNow request to the target
 // server", once "the target's log is as up-to-date".
 TEST(Thesis310, ACaughtUpTargetIsToldAtOnce) {
