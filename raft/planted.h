@@ -1,6 +1,6 @@
-// Bugs that the tests must find: KV739_PLANTED(name) marks a place where a known
-// bug of a store like this one can be put back in. It is `false`, and nothing
-// else, unless the build was configured with KV739_PLANTED_BUGS (preset
+// Bugs that the tests must find: KV739_PLANTED(name) marks a place where a
+// known bug of a store like this one can be put back in. It is `false`, and
+// nothing else, unless the build was configured with KV739_PLANTED_BUGS (preset
 // `planted`), which is for tests/planted/run.sh and nothing else. There it is
 // true for the one name in the environment variable KV739_PLANTED_BUG.
 //

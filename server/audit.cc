@@ -278,11 +278,10 @@ bool AuditLeader::Report(raft::NodeId from, const AuditReport& report) {
 
 std::optional<AuditResult> AuditLeader::Poll(uint64_t now) {
   if (!open_) return std::nullopt;
-  if (!open_->hurried &&
-      open_->missing * 2 < open_->result.replicas.size()) {
+  if (!open_->hurried && open_->missing * 2 < open_->result.replicas.size()) {
     open_->hurried = true;
-    open_->deadline = std::min(
-        open_->deadline, now + 3 * (now - open_->begun) + options_.linger_ticks);
+    open_->deadline = std::min(open_->deadline, now + 3 * (now - open_->begun) +
+                                                    options_.linger_ticks);
   }
   if (open_->missing > 0 && now < open_->deadline) return std::nullopt;
   Judge(&open_->result);

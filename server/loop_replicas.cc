@@ -3,8 +3,8 @@
 // A replica comes vacant, with the first message of its group; a snapshot fills
 // it. When it goes, its log is dropped first, all but the hard state, so that a
 // vote once given is never forgotten; then its data. After a crash in between
-// the next start finds data without a log and removes it, whatever its map says:
-// the map that made the replica go may not be on the disk yet.
+// the next start finds data without a log and removes it, whatever its map
+// says: the map that made the replica go may not be on the disk yet.
 #include <algorithm>
 #include <utility>
 #include <vector>

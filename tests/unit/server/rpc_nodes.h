@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kv/command.h"
 #include "tests/unit/server/rpc_fakes.h"
 
 namespace kv739::server {
@@ -23,12 +24,17 @@ inline GroupMessage Beat(uint64_t round) {
 inline uint64_t RoundOf(const GroupMessage& message) {
   return std::get<raft::Heartbeat>(message.message).round;
 }
+// One put with a value of this size.
 inline GroupMessage Append(size_t bytes) {
+  const std::string value(bytes, 'x');
+  kv::Command command;
+  command.key = "k";
+  command.value = value;
   raft::AppendEntries append;
   append.term = raft::Term(1);
   append.entries.push_back({raft::Term(1), raft::Index(1),
                             raft::EntryKind::kCommand,
-                            raft::MakePayload(std::string(bytes, 'x'))});
+                            raft::MakePayload(kv::EncodeCommand(command))});
   return {raft::GroupId(0), std::move(append)};
 }
 

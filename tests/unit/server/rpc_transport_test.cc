@@ -77,7 +77,7 @@ TEST_F(RpcTransportTest, LargeMessagesGoInSeveralBatches) {
   const auto received = handler(2).TakeMessages(30);
   for (const auto& [from, message] : received) {
     const auto& append = std::get<raft::AppendEntries>(message.message);
-    EXPECT_EQ(append.entries[0].data->size(), 1'024'000u);
+    EXPECT_GE(append.entries[0].data->size(), 1'024'000u);
   }
   // 4 MiB and what passes it, each.
   EXPECT_GE(StateOf(1, 2).sent_batches, 6u);
