@@ -1,6 +1,8 @@
 #include "server/wal/recovery.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -53,6 +55,7 @@ class Recovery {
   absl::Status CheckUnused(const Segment& segment);
   absl::Status ReadSegment(size_t i);
   absl::Status LoadBytes(const Segment& segment, uint64_t size);
+  absl::Status WriteNewestAgain();
   absl::Status MakeDurable();
   std::string Path(absl::string_view name) const {
     return absl::StrCat(dir_, "/", name);
@@ -251,10 +254,36 @@ absl::Status Recovery::LoadBytes(const Segment& segment, uint64_t size) {
   return segment.file->ReadAt(0, size, bytes_.data());
 }
 
+// The cache holds what a failed sync has not written and does not try again:
+// Linux marks such pages clean. A sync alone would pass over them, so all that
+// was read is written once more; only the newest segment can have been in a
+// sync that failed, for nothing is written after one.
+absl::Status Recovery::WriteNewestAgain() {
+  File& file = *log_.segments.back()->file;
+  if (file.sync_on_write()) return absl::OkStatus();
+  constexpr uint64_t kPiece = uint64_t{1} << 20;
+  static_assert(kPiece % kBlockBytes == 0);
+  // bytes_ is of the newest segment: it was read last.
+  const uint64_t end = std::min<uint64_t>(
+      (log_.ends.back() + kBlockBytes - 1) / kBlockBytes * kBlockBytes,
+      bytes_.size() / kBlockBytes * kBlockBytes);
+  const std::unique_ptr<char, decltype(&std::free)> piece(
+      static_cast<char*>(std::aligned_alloc(kBlockBytes, kPiece)), &std::free);
+  if (piece == nullptr) return absl::ResourceExhaustedError("out of memory");
+  for (uint64_t at = 0; at < end; at += kPiece) {
+    const uint64_t size = std::min(kPiece, end - at);
+    std::memcpy(piece.get(), bytes_.data() + at, size);
+    absl::Status s = file.WriteAt(at, absl::string_view(piece.get(), size));
+    if (!s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
 // What was read may have been in a cache only, when the process was killed
 // between a write and its sync. From here on it is relied upon.
 absl::Status Recovery::MakeDurable() {
   if (!log_.segments.empty()) {
+    if (absl::Status s = WriteNewestAgain(); !s.ok()) return s;
     if (absl::Status s = log_.segments.back()->file->Sync(); !s.ok()) return s;
   }
   for (const std::string& path : spare_paths_) {
