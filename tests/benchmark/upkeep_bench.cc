@@ -415,6 +415,8 @@ void RunReplace(const Options& options) {
     for (int old = 0; old < 5; ++old) {
       Require(cluster.RemoveServer(old));
       if (cluster.WaitExit(old) != 0) std::printf("exit code not 0\n");
+      // One that asks now and then learns where the cluster has gone.
+      if (!client->Get("x").ok()) std::printf("a read failed\n");
     }
     Require(cluster.WaitForMembers(0, {5, 6, 7, 8, 9}));
     phases.back().to = Now();
