@@ -55,7 +55,7 @@ class Recovery {
   absl::Status CheckUnused(const Segment& segment);
   absl::Status ReadSegment(size_t i);
   absl::Status LoadBytes(const Segment& segment, uint64_t size);
-  absl::Status WriteNewestAgain();
+  absl::Status WriteLastAgain();
   absl::Status MakeDurable();
   std::string Path(absl::string_view name) const {
     return absl::StrCat(dir_, "/", name);
@@ -71,6 +71,8 @@ class Recovery {
   std::vector<std::string> doomed_;      // paths to remove
   std::vector<std::string> spare_paths_;
   std::string bytes_;  // of one segment
+  // Where the write of its last record began.
+  uint64_t last_write_ = 0;
   Replay replay_;
 };
 
@@ -213,6 +215,7 @@ absl::Status Recovery::ReadSegment(size_t i) {
   if (absl::Status s = LoadBytes(segment, limit); !s.ok()) return s;
   const absl::string_view bytes = bytes_;
   uint64_t at = kFirstRecord;
+  last_write_ = 0;
   while (at < limit) {
     const std::optional<Record> record =
         DecodeRecord(bytes.substr(at), segment.seed);
@@ -225,6 +228,7 @@ absl::Status Recovery::ReadSegment(size_t i) {
           segment.path, at,
           absl::StrCat("group ", record->group.value(), ": ", s.message()));
     }
+    last_write_ = record->write_start;
     at += RecordBytes(record->payload.size());
   }
   log_.ends.push_back(at);
@@ -254,23 +258,25 @@ absl::Status Recovery::LoadBytes(const Segment& segment, uint64_t size) {
   return segment.file->ReadAt(0, size, bytes_.data());
 }
 
-// The cache holds what a failed sync has not written and does not try again:
-// Linux marks such pages clean. A sync alone would pass over them, so all that
-// was read is written once more; only the newest segment can have been in a
-// sync that failed, for nothing is written after one.
-absl::Status Recovery::WriteNewestAgain() {
+// A cache, the kernel's or the disk's, may hold what a failed sync has not
+// written and does not try again: Linux marks such pages clean. A sync alone
+// would pass over them, so the last write that was found is made once more.
+// What is before it was durable when it began.
+absl::Status Recovery::WriteLastAgain() {
   File& file = *log_.segments.back()->file;
-  if (file.sync_on_write()) return absl::OkStatus();
   constexpr uint64_t kPiece = uint64_t{1} << 20;
   static_assert(kPiece % kBlockBytes == 0);
-  // bytes_ is of the newest segment: it was read last.
+  // bytes_ is of the newest segment: it was read last. The header may be as
+  // young as the first record.
+  uint64_t at = last_write_ <= kFirstRecord ? 0 : last_write_;
+  at = at / kBlockBytes * kBlockBytes;
   const uint64_t end = std::min<uint64_t>(
       (log_.ends.back() + kBlockBytes - 1) / kBlockBytes * kBlockBytes,
       bytes_.size() / kBlockBytes * kBlockBytes);
   const std::unique_ptr<char, decltype(&std::free)> piece(
       static_cast<char*>(std::aligned_alloc(kBlockBytes, kPiece)), &std::free);
   if (piece == nullptr) return absl::ResourceExhaustedError("out of memory");
-  for (uint64_t at = 0; at < end; at += kPiece) {
+  for (; at < end; at += kPiece) {
     const uint64_t size = std::min(kPiece, end - at);
     std::memcpy(piece.get(), bytes_.data() + at, size);
     absl::Status s = file.WriteAt(at, absl::string_view(piece.get(), size));
@@ -283,7 +289,7 @@ absl::Status Recovery::WriteNewestAgain() {
 // between a write and its sync. From here on it is relied upon.
 absl::Status Recovery::MakeDurable() {
   if (!log_.segments.empty()) {
-    if (absl::Status s = WriteNewestAgain(); !s.ok()) return s;
+    if (absl::Status s = WriteLastAgain(); !s.ok()) return s;
     if (absl::Status s = log_.segments.back()->file->Sync(); !s.ok()) return s;
   }
   for (const std::string& path : spare_paths_) {

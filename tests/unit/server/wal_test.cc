@@ -294,28 +294,31 @@ TEST(Wal, AfterAFailedSyncNothingSucceeds) {
 // A failed sync leaves in the cache what it has not written, and the next one
 // passes over it. What a start has found there is durable afterwards.
 TEST(Wal, WhatAStartFindsAfterAFailedSyncStays) {
-  FakeFileSystem fs(/*grant_direct=*/false);
-  auto wal = MustOpen(&fs);
-  ASSERT_TRUE(AppendOne(*wal, Entries(1, 1, 2)).ok());
-  bool fail = true;
-  fs.SetFaults([&](const DiskCall& call) {
-    DiskFault fault;
-    if (call.op == DiskOp::kSync && std::exchange(fail, false)) {
-      fault.kind = DiskFault::kSyncFails;
-    }
-    return fault;
-  });
-  EXPECT_FALSE(AppendOne(*wal, Entries(1, 3, 1)).ok());
-  EXPECT_FALSE(fail);
-  wal.reset();
-  fs.Restart();
-  wal = MustOpen(&fs);
-  EXPECT_EQ(LastIndex(*wal, kGroup, 1), 3u);  // from the cache
-  ASSERT_TRUE(AppendOne(*wal, Entries(1, 4, 1)).ok());
-  wal.reset();
-  fs.PowerLoss([] { return false; });
-  wal = MustOpen(&fs);
-  EXPECT_EQ(LastIndex(*wal, kGroup, 1), 4u);
+  for (const bool direct : {true, false}) {
+    FakeFileSystem fs(direct);
+    auto wal = MustOpen(&fs);
+    ASSERT_TRUE(AppendOne(*wal, Entries(1, 1, 2)).ok());
+    bool fail = true;
+    const DiskOp durable = direct ? DiskOp::kWrite : DiskOp::kSync;
+    fs.SetFaults([&](const DiskCall& call) {
+      DiskFault fault;
+      if (call.op == durable && std::exchange(fail, false)) {
+        fault.kind = DiskFault::kSyncFails;
+      }
+      return fault;
+    });
+    EXPECT_FALSE(AppendOne(*wal, Entries(1, 3, 1)).ok());
+    EXPECT_FALSE(fail);
+    wal.reset();
+    fs.Restart();
+    wal = MustOpen(&fs);
+    EXPECT_EQ(LastIndex(*wal, kGroup, 1), 3u);  // from the cache
+    ASSERT_TRUE(AppendOne(*wal, Entries(1, 4, 1)).ok());
+    wal.reset();
+    fs.PowerLoss([] { return false; });
+    wal = MustOpen(&fs);
+    EXPECT_EQ(LastIndex(*wal, kGroup, 1), 4u);
+  }
 }
 
 // Every storage operation fails once, at any point of a busy history.
