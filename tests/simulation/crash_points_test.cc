@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/crash_world.h"
+#include "tests/support/sanitizer.h"
 
 namespace kv739::testing {
 namespace {
@@ -27,11 +28,7 @@ bool VisitAll() {
   return wanted != nullptr && std::string(wanted) == "all";
 }
 
-#ifdef __SANITIZE_THREAD__
-constexpr uint64_t kStrideFactor = 8;
-#else
-constexpr uint64_t kStrideFactor = 1;
-#endif
+constexpr uint64_t kStrideFactor = kThreadSanitizer ? 8 : 1;
 
 class Visitor {
  public:
