@@ -60,7 +60,9 @@ TEST_F(WorldTest, AnythingGoesWrong) {
   EXPECT_GT(all.done, 300 * seeds);
   EXPECT_GT(all.faults, 3 * seeds);
   EXPECT_GT(all.crashes, seeds / 2);
-  EXPECT_GT(all.joins, 0u);
+  if (!kThreadSanitizer) {
+    EXPECT_GT(all.joins, 0u);
+  }
 }
 
 TEST_F(WorldTest, SameSeedSameTrace) {
