@@ -291,6 +291,7 @@ CoreStatus Core::Impl::Status() const {
   status.commit = log_.committed();
   status.applied = log_.applied();
   status.configuration = configuration();
+  status.configuration_index = configurations_.back().index;
   status.fit = fit_;
   status.changing = Changing();
   const auto* leader = std::get_if<Leader>(&role_);

@@ -78,6 +78,8 @@ struct CoreStatus {
   Index commit;
   Index applied;
   Configuration configuration;
+  // Where it is in the log, or where the log begins if it is older.
+  Index configuration_index;
   bool transferring = false;
   bool fit = true;  // see SetFit()
   // A configuration that is joint, or not known to be committed.

@@ -142,6 +142,9 @@ class Replica {
   // but the destructor is called afterwards.
   void Retire(Turn& turn);
   bool retired() const { return retired_; }
+  // The newest configuration that is known to the log and has this node as a
+  // voter: its index, or zero.
+  raft::Index VotesSince() const;
   raft::HardState hard_state() const { return core_->Status().hard; }
   // Answers everything that waits; for the end of the process.
   void AbandonAll(Turn& turn);
