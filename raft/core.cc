@@ -67,6 +67,7 @@ Core::Core(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Core::~Core() = default;
 void Core::Tick() { impl_->Tick(); }
 void Core::Step(const Envelope& envelope) { impl_->Step(envelope); }
+void Core::PeerGone(NodeId peer) { impl_->PeerGone(peer); }
 absl::StatusOr<LogPosition> Core::Propose(std::vector<Payload> commands) {
   return impl_->Propose(std::move(commands));
 }

@@ -12,6 +12,7 @@ namespace kv739::raft {
 
 void Core::Impl::ResetElectionTimer() {
   election_elapsed_ = 0;
+  leader_gone_ = false;
   // Section 5.2: timeouts differ, so that votes are rarely split.
   election_timeout_ = options_.election_timeout_ticks +
                       random_->Next() % options_.election_timeout_ticks;
@@ -30,9 +31,24 @@ void Core::Impl::TickElection() {
   }
 }
 
+void Core::Impl::PeerGone(NodeId peer) {
+  const auto* follower = std::get_if<Follower>(&role_);
+  if (follower == nullptr || follower->leader != peer || !peer) return;
+  if (leader_gone_ || options_.gone_timeout_ticks == 0 || !options_.pre_vote) {
+    return;
+  }
+  const uint64_t drawn = 1 + random_->Next() % options_.gone_timeout_ticks;
+  // Not later than without this.
+  if (election_elapsed_ + drawn < election_timeout_) {
+    election_timeout_ = election_elapsed_ + drawn;
+  }
+  leader_gone_ = true;
+}
+
 bool Core::Impl::HasLiveLeader() const {
   if (is_leader()) return true;
-  return leader() && election_elapsed_ < options_.election_timeout_ticks;
+  return leader() && !leader_gone_ &&
+         election_elapsed_ < options_.election_timeout_ticks;
 }
 
 void Core::Impl::StartPreVote() {
@@ -198,6 +214,7 @@ bool Core::Impl::AcceptLeader(NodeId from, Term term) {
     return false;
   }
   if (term > term_ || leader() != from) BecomeFollower(term, from);
+  if (leader_gone_) ResetElectionTimer();  // it is there after all
   election_elapsed_ = 0;
   return true;
 }

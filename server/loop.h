@@ -66,6 +66,7 @@ class Loop {
   // than the map that it votes stays until a newer map comes: a start finds a
   // map that may be older than the log.
   void TakeMap(Turn& turn);
+  void PeerGone(raft::NodeId peer, Turn& turn);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);

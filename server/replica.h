@@ -113,6 +113,7 @@ class Replica {
   // ---- inputs; Finish() carries out what follows from them ----
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
+  void PeerGone(raft::NodeId peer) { core_->PeerGone(peer); }
   void Tick();
   void Persisted(const raft::PersistedPosition& position);
   void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
