@@ -1,6 +1,7 @@
 // Leader election: Raft paper section 5.2, the voting restriction of 5.4.1,
 // pre-vote (thesis section 9.6), and the quorum check of a leader (thesis
 // section 6.2).
+#include <algorithm>
 #include <utility>
 
 #include "raft/check.h"
@@ -12,10 +13,12 @@ namespace kv739::raft {
 
 void Core::Impl::ResetElectionTimer() {
   election_elapsed_ = 0;
-  leader_gone_ = false;
   // Section 5.2: timeouts differ, so that votes are rarely split.
-  election_timeout_ = options_.election_timeout_ticks +
-                      random_->Next() % options_.election_timeout_ticks;
+  const uint64_t shortest = now_ < hurry_until_
+                                ? std::min(options_.gone_timeout_ticks,
+                                           options_.election_timeout_ticks)
+                                : options_.election_timeout_ticks;
+  election_timeout_ = shortest + random_->Next() % shortest;
 }
 
 void Core::Impl::TickElection() {
@@ -32,22 +35,24 @@ void Core::Impl::TickElection() {
 }
 
 void Core::Impl::PeerGone(NodeId peer) {
-  const auto* follower = std::get_if<Follower>(&role_);
+  auto* follower = std::get_if<Follower>(&role_);
   if (follower == nullptr || follower->leader != peer || !peer) return;
-  if (leader_gone_ || options_.gone_timeout_ticks == 0 || !options_.pre_vote) {
+  if (follower->gone || options_.gone_timeout_ticks == 0 ||
+      !options_.pre_vote) {
     return;
   }
+  follower->gone = true;
+  // Only as long as a leader would be missed anyway: where the first attempts
+  // come to nothing, haste does not help.
+  hurry_until_ = now_ + options_.election_timeout_ticks;
   const uint64_t drawn = 1 + random_->Next() % options_.gone_timeout_ticks;
-  // Not later than without this.
-  if (election_elapsed_ + drawn < election_timeout_) {
-    election_timeout_ = election_elapsed_ + drawn;
-  }
-  leader_gone_ = true;
+  election_timeout_ = std::min(election_timeout_, election_elapsed_ + drawn);
 }
 
 bool Core::Impl::HasLiveLeader() const {
   if (is_leader()) return true;
-  return leader() && !leader_gone_ &&
+  const auto* follower = std::get_if<Follower>(&role_);
+  return follower != nullptr && follower->leader && !follower->gone &&
          election_elapsed_ < options_.election_timeout_ticks;
 }
 
@@ -213,8 +218,11 @@ bool Core::Impl::AcceptLeader(NodeId from, Term term) {
     Drop();
     return false;
   }
-  if (term > term_ || leader() != from) BecomeFollower(term, from);
-  if (leader_gone_) ResetElectionTimer();  // it is there after all
+  const auto* follower = std::get_if<Follower>(&role_);
+  if (term > term_ || leader() != from || follower->gone) {
+    hurry_until_ = 0;
+    BecomeFollower(term, from);
+  }
   election_elapsed_ = 0;
   return true;
 }

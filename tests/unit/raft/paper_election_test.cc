@@ -397,6 +397,21 @@ TEST(PeerGone, AFollowerAsksSoonWhenItsLeaderIsGone) {
   EXPECT_EQ(core->term(), Term(1));
 }
 
+// Votes that were split are asked for again soon, but not for ever.
+TEST(PeerGone, AnAttemptThatLeadsToNothingIsRepeatedSoon) {
+  State setup;
+  setup.options.gone_timeout_ticks = 4;
+  CoreUnderTest core(setup);
+  core.Answer(2, Heartbeat{Term(1), Index(0), 0});
+  core->PeerGone(NodeId(2));
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+  EXPECT_TRUE(core.Ticks(3).empty());
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+  core.Ticks(8);
+  EXPECT_TRUE(core.Ticks(core.options.election_timeout_ticks - 1).empty());
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+}
+
 TEST(PeerGone, NobodyElseMatters) {
   CoreUnderTest core = FollowerOfTwo();
   core->PeerGone(NodeId(3));
