@@ -50,6 +50,8 @@ constexpr std::array<Kind, kFaults> kKinds = {{
     {"audit", 25, 3'000},
     {"client-crash", 25, 4'000},
     {"client-loss", 25, 0},
+    {"delete", 60, 0},
+    {"cas", 60, 0},
 }};
 
 constexpr uint64_t kStream = 0x9f0f11e5;
@@ -123,6 +125,10 @@ Profile DrawProfile(const Options& options) {
   if (p.has(Fault::kReplace)) p.replace_after_ticks = replace;
   p.segment_bytes = random.Chance(1, 2) ? 64 << 10 : 256 << 10;
   p.direct = random.Chance(1, 2);
+  const auto deletes = static_cast<uint32_t>(random.Between(1, 30));
+  const auto swaps = static_cast<uint32_t>(random.Between(5, 60));
+  if (p.has(Fault::kDelete)) p.delete_percent = deletes;
+  if (p.has(Fault::kCas)) p.cas_percent = swaps;
   return p;
 }
 
