@@ -116,7 +116,8 @@ class SimServer {
   void StallStore(uint64_t nanos);
   void FillDisk(uint64_t nanos, bool really);
   bool FlipBit();
-  // A bit of its disk was flipped since it started last.
+  bool MisdirectWrite();
+  // Its disk was damaged since it started last.
   bool suspect() const { return suspect_; }
   // No fault: a store may write out what it holds at any time.
   void FlushStore();
@@ -195,6 +196,7 @@ class SimServer {
   const kv::Address address_;
   const bool later_;
   SimClock clock_;
+  bool upgraded_;  // writes the newest format
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<Process> process_;
   ShadowLogs written_;  // to the log of this process

@@ -36,6 +36,8 @@ constexpr std::array<Kind, kFaults> kKinds = {{
     {"restart", 20, 8'000},
     {"wipe", 20, 12'000},
     {"flip", 20, 8'000},
+    {"misdirect", 20, 6'000},
+    {"old-format", 30, 0},
     {"read-error", 15, 6'000},
     {"sync-failure", 20, 8'000},
     {"full-disk", 15, 9'000},

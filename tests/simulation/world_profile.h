@@ -37,6 +37,8 @@ enum class Fault : uint8_t {
   kWipe,     // the disk is lost: comes back under a new identity
   // disks
   kFlip,         // a bit at rest
+  kMisdirect,    // sectors lie at the place of others
+  kOldFormat,    // servers begin with the format before, and are upgraded
   kReadError,    // the log cannot be read for a moment
   kSyncFailure,  // one write or sync
   kFullDisk,
