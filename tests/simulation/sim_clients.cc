@@ -376,15 +376,17 @@ void SimClient::SendTo(client::NodeIndex node) {
             if (life == life_) After(kMillisecond, broken);
             return;
           }
-          server->Deliver([server, to = AnswerTo{number_, life, node},
-                           operations = std::move(operations)]() mutable {
-            const auto sink = std::make_shared<Sink>(server, to);
-            for (server::Operation& operation : operations) {
-              operation.sink = sink;
-              operation.start_nanos = server->clock().MonotonicNanos();
-            }
-            server->host()->Submit(std::move(operations));
-          });
+          server->Deliver(
+              [server, to = AnswerTo{number_, life, node},
+               operations = std::move(operations)]() mutable {
+                const auto sink = std::make_shared<Sink>(server, to);
+                for (server::Operation& operation : operations) {
+                  operation.sink = sink;
+                  operation.start_nanos = server->clock().MonotonicNanos();
+                }
+                server->host()->Submit(std::move(operations));
+              },
+              /*of_client=*/true);
         });
     if (!carried) After(kBrokenAfter, broken);
   }

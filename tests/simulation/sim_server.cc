@@ -82,14 +82,14 @@ void SimServer::After(uint64_t delay, Task task) {
                       });
 }
 
-void SimServer::Deliver(Task task) {
-  if (running()) Run(life_, std::move(task));
+void SimServer::Deliver(Task task, bool of_client) {
+  if (running()) Run(life_, std::move(task), of_client);
 }
 
-void SimServer::Run(uint64_t life, Task task) {
+void SimServer::Run(uint64_t life, Task task, bool of_client) {
   if (life != life_) return;
   if (paused_) {
-    deferred_.push_back(std::move(task));
+    deferred_.push_back({std::move(task), of_client});
     return;
   }
   task();
@@ -308,10 +308,15 @@ void SimServer::Resume() {
   if (!paused_) return;
   Note("resume");
   paused_ = false;
-  std::vector<Task> deferred;
+  std::vector<Deferred> deferred;
   deferred.swap(deferred_);
+  // What waits on different connections is read in any order.
+  if (world_->random().Chance(1, 2)) {
+    std::stable_partition(deferred.begin(), deferred.end(),
+                          [](const Deferred& d) { return d.of_client; });
+  }
   const uint64_t life = life_;
-  for (Task& task : deferred) Run(life, std::move(task));
+  for (Deferred& d : deferred) Run(life, std::move(d.task), d.of_client);
 }
 
 void SimServer::Wipe() {

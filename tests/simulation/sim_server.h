@@ -127,7 +127,7 @@ class SimServer {
   // In this process, after a time; late when it is paused.
   void After(uint64_t delay, Task task);
   // In the process that runs now, if any.
-  void Deliver(Task task);
+  void Deliver(Task task, bool of_client = false);
   // Within a step: an answer for a client leaves at its end.
   void Answer(const AnswerTo& to, client::Answer answer);
 
@@ -166,7 +166,7 @@ class SimServer {
     client::Answer answer;
   };
 
-  void Run(uint64_t life, Task task);
+  void Run(uint64_t life, Task task, bool of_client = false);
   void FinishStep();
   void Look();
   void Send();
@@ -206,7 +206,11 @@ class SimServer {
   bool join_ = false;
   bool gone_ = false;
   bool paused_ = false;
-  std::vector<Task> deferred_;
+  struct Deferred {
+    Task task;
+    bool of_client = false;
+  };
+  std::vector<Deferred> deferred_;
   bool doomed_ = false;
   bool doom_power_loss_ = false;
   bool suspect_ = false;
