@@ -58,8 +58,7 @@ GroupMessage SomeAppend(int64_t entries) {
                               raft::Index(101 + static_cast<uint64_t>(i)),
                               raft::EntryKind::kCommand, payload});
   }
-  return {raft::GroupId(1),
-          {raft::NodeId(1), raft::NodeId(2), std::move(append)}};
+  return {raft::GroupId(1), std::move(append)};
 }
 
 // AppendEntries from the core's form to the wire's bytes.
