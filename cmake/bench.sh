@@ -37,7 +37,7 @@ command_bench() {
     esac
     shift
   done
-  read -ra known < <(bench_programs | tr '\n' ' ')
+  mapfile -t known < <(bench_programs)
   for program in ${programs[@]+"${programs[@]}"}; do
     case $program in
       wal_bench | upkeep_bench)
@@ -46,8 +46,8 @@ command_bench() {
     [[ " ${known[*]} " == *" $program "* ]] || usage_error "no such program: $program (${known[*]})"
   done
   ((${#programs[@]})) || programs=("${known[@]}")
-  command -v python3 >/dev/null || install_packages bench
   install_packages build
+  command -v python3 >/dev/null || install_packages bench
   build release "${programs[@]}"
   mkdir -p "$folder" "$STATE/log"
   for program in "${programs[@]}"; do
