@@ -49,9 +49,9 @@ command_bench() {
   install_packages build
   command -v python3 >/dev/null || install_packages bench
   build release "${programs[@]}"
+  rm -rf "$folder"
   mkdir -p "$folder" "$STATE/log"
   for program in "${programs[@]}"; do
-    rm -f "$folder/$program".*.json
     say "$program"
     bench_one "$program" "$folder/$program.1.json"
   done

@@ -47,7 +47,7 @@ class Axis:
         self.begin, self.end, self.logarithmic = begin, end, logarithmic
         if logarithmic:
             self.low = 10 ** math.floor(math.log10(min(values)))
-            self.high = 10 ** math.ceil(math.log10(max(values) * 1.0001))
+            self.high = max(10 ** math.ceil(math.log10(max(values))), 10 * self.low)
             decades = round(math.log10(self.high / self.low))
             self.ticks = [self.low * 10 ** i for i in range(decades + 1)]
         else:
