@@ -69,10 +69,12 @@ std::shared_ptr<PeerStream> PeerLink::Attach(
   return stream;
 }
 
-void PeerLink::Detach(const PeerStream* stream) {
+bool PeerLink::Detach(const PeerStream* stream) {
   std::shared_ptr<PeerStream> old;  // freed without the lock
   const std::lock_guard lock(mutex_);
-  if (stream_.get() == stream) old = std::move(stream_);
+  if (stream_.get() != stream) return false;
+  old = std::move(stream_);
+  return true;
 }
 
 }  // namespace kv739::server

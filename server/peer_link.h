@@ -59,8 +59,8 @@ class PeerLink {
   std::shared_ptr<PeerStream> Attach(std::shared_ptr<PeerStream> stream);
   // The one that is attached, or null.
   std::shared_ptr<PeerStream> Stream() const;
-  // Does nothing when another stream has taken its place.
-  void Detach(const PeerStream* stream);
+  // False when another stream has taken its place.
+  bool Detach(const PeerStream* stream);
 
   std::atomic<uint64_t> queue_bytes{0};
   std::atomic<uint64_t> sent_messages{0};

@@ -337,7 +337,9 @@ void PeerStream::Cancel() {
 
 void PeerStream::FinishIfDone() {
   if (!ending_ || reading_ || finishing_) return;
-  if (link_ != nullptr) link_->Detach(this);
+  if (link_ != nullptr && link_->Detach(this)) {
+    owner_->loop()->handler()->OnPeerGone(theirs_.from);
+  }
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
