@@ -113,7 +113,8 @@ std::string File(Input* in, uint64_t number) {
   if (in->Below(4) == 0) header.previous_end = 8 * in->Number();
   if (in->Below(16) == 0) header.log_id = in->Number();
   if (in->Below(16) == 0) header.number = in->Number();
-  header.version = in->Below(2) == 0 ? kOldestFormat : kFormatVersion;
+  // Both, without asking the input, so that kept inputs mean what they did.
+  header.version = number % 2 == 0 ? kOldestFormat : kFormatVersion;
   EncodeSegmentHeader(header, file.data());
   for (uint64_t records = in->Below(24); records > 0; --records) {
     AddRecord(in, number, header.version, &file);
