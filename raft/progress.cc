@@ -90,6 +90,15 @@ bool Progress::Refused(Index previous, Index next) {
   return true;
 }
 
+void Progress::Forgot() {
+  if (state_ == State::kSnapshot) return;
+  const Index next = match_;
+  match_ = Index();
+  BecomeProbe();
+  next_ = next;
+  answered_ = true;
+}
+
 bool Progress::OnHeartbeatTick() {
   const bool waited = !answered_;
   answered_ = inflights_.empty();

@@ -89,6 +89,9 @@ class Progress {
   // It refused a message behind `previous`; `next` is where to go on, between
   // match() + 1 and `previous`. False for an answer that is out of date.
   bool Refused(Index previous, Index next);
+  // It refused what it is known to have: it may have lost anything, and what it
+  // acknowledged no longer counts.
+  void Forgot();
   // Time to repeat what may be lost. True when the window has been waiting
   // for an answer all the time: ask whether the messages arrived.
   bool OnHeartbeatTick();

@@ -136,7 +136,13 @@ void Core::Impl::OnAppendEntriesResponse(NodeId from,
     return;
   }
   if (m.hint.index >= m.index) return Drop();
-  if (m.index <= peer->match()) return;  // out of date
+  if (m.index < peer->match()) return;  // out of date
+  if (m.index == peer->match()) {
+    // It had this on its disk and has it no more (or the answer is very old,
+    // and it will say so). Without this nothing would be sent to it any more.
+    if (m.index) peer->Forgot();
+    return;
+  }
   // Section 5.3, fast backtracking from our side: skip what is newer than
   // anything it may have there.
   const LogPosition ours = log_.LastNotAbove(m.hint.index, m.hint.term);

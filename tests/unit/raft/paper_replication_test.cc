@@ -414,6 +414,32 @@ TEST(Paper53, OldAnswersMoveNothing) {
   EXPECT_EQ(Describe(core->Status()), before);
 }
 
+// Its disk has lost what it had acknowledged, by whatever way.
+TEST(Paper53, AFollowerThatForgotGetsItAllAgainAndCountsNoMore) {
+  CoreUnderTest core;
+  core.BecomeLeader();
+  core.AcknowledgeAll({2});
+  core.Propose();
+  core.Propose();
+  core.Turn();
+  core.AcknowledgeAll({2});
+  EXPECT_EQ(core->commit(), Index(3));
+  core.Propose();
+  core.Turn();
+  // From its beginning on again.
+  const Term term = core->term();
+  core.Answer(2, AppendEntriesResponse{term, false, Index(3), At(1, 1)});
+  EXPECT_EQ(core->commit(), Index(3));
+  EXPECT_EQ(core->Status().peers[0].match, Index());
+  auto sent =
+      core.Answer(2, AppendEntriesResponse{term, false, Index(2), At(1, 1)});
+  const auto appends = To<AppendEntries>(2, sent);
+  ASSERT_FALSE(appends.empty());
+  EXPECT_EQ(appends.back().previous.index, Index(1));
+  core.Answer(2, AppendEntriesResponse{term, true, core->last_index(), {}});
+  EXPECT_EQ(core->commit(), Index(4));
+}
+
 TEST(Paper53, ARefusalNeverAdvancesTheCommitIndex) {
   CoreUnderTest core;
   core.BecomeLeader();
