@@ -169,6 +169,11 @@ absl::Status Recovery::TakeHeader(Segment& segment, bool newest, bool* unused) {
   } else if (header->log_id != log_.log_id) {
     return DataLossAt(segment.path, 0, "segment of another log");
   }
+  if (segment.size < header->file_bytes) {
+    return DataLossAt(segment.path, segment.size,
+                      absl::StrCat("the file has been cut: it had ",
+                                   header->file_bytes, " bytes"));
+  }
   segment.seal = SealOf(*header);
   previous_ends_.push_back(header->previous_end);
   return absl::OkStatus();

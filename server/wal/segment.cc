@@ -25,13 +25,16 @@ struct HeaderOnDisk {
   uint64_t log_id;
   uint64_t number;
   uint64_t previous_end;
-  uint64_t checksum;  // XXH3 of the fields before it
+  uint64_t file_bytes;  // not in version 1
 };
 static_assert(sizeof(HeaderOnDisk) == 48);
 
-uint64_t HeaderChecksum(const HeaderOnDisk& header) {
-  return XXH3_64bits(&header, offsetof(HeaderOnDisk, checksum));
+// Where the checksum lies: XXH3 of all before it.
+size_t ChecksumAt(uint32_t version) {
+  return version == 1 ? offsetof(HeaderOnDisk, file_bytes)
+                      : sizeof(HeaderOnDisk);
 }
+constexpr size_t kHeaderBytes = sizeof(HeaderOnDisk) + sizeof(uint64_t);
 
 std::optional<uint64_t> ParseNumber(absl::string_view digits,
                                     size_t min_digits) {
@@ -52,25 +55,31 @@ void EncodeSegmentHeader(const SegmentHeader& header, char* block) {
   disk.log_id = header.log_id;
   disk.number = header.number;
   disk.previous_end = header.previous_end;
-  disk.checksum = HeaderChecksum(disk);
+  disk.file_bytes = header.version == 1 ? 0 : header.file_bytes;
   std::memset(block, 0, kBlockBytes);
   std::memcpy(block, &disk, sizeof(disk));
+  const size_t end = ChecksumAt(header.version);
+  const uint64_t checksum = XXH3_64bits(block, end);
+  std::memcpy(block + end, &checksum, sizeof(checksum));
 }
 
 absl::StatusOr<SegmentHeader> DecodeSegmentHeader(absl::string_view bytes) {
-  if (bytes.substr(0, sizeof(HeaderOnDisk)).find_first_not_of('\0') ==
+  if (bytes.substr(0, kHeaderBytes).find_first_not_of('\0') ==
       absl::string_view::npos) {
     return absl::NotFoundError("no segment header");
   }
-  HeaderOnDisk disk;
-  if (bytes.size() < sizeof(disk)) {
+  if (bytes.size() < kHeaderBytes) {
     return absl::DataLossError("segment header cut short");
   }
+  HeaderOnDisk disk;
   std::memcpy(&disk, bytes.data(), sizeof(disk));
   if (std::memcmp(disk.magic, kMagic, sizeof(kMagic)) != 0) {
     return absl::DataLossError("not a segment header");
   }
-  if (disk.checksum != HeaderChecksum(disk)) {
+  const size_t end = ChecksumAt(disk.version);
+  uint64_t checksum;
+  std::memcpy(&checksum, bytes.data() + end, sizeof(checksum));
+  if (checksum != XXH3_64bits(bytes.data(), end)) {
     return absl::DataLossError("segment header fails its checksum");
   }
   if (disk.version < kOldestFormat || disk.version > kFormatVersion ||
@@ -81,7 +90,7 @@ absl::StatusOr<SegmentHeader> DecodeSegmentHeader(absl::string_view bytes) {
         " to ", kFormatVersion, " with blocks of ", kBlockBytes));
   }
   return SegmentHeader{disk.log_id, disk.number, disk.previous_end,
-                       disk.version};
+                       disk.version, disk.version == 1 ? 0 : disk.file_bytes};
 }
 
 uint64_t SegmentSeed(uint64_t log_id, uint64_t number) {

@@ -15,7 +15,8 @@
 namespace kv739::wal {
 
 // Format 1 bound records to their segment alone, so a block that a disk put at
-// the place of another one of its segment passed. It is read and not written.
+// the place of another one of its segment passed; and did not say how long the
+// file is. It is read and not written.
 inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint32_t kOldestFormat = 1;
 // Records begin behind the header block.
@@ -28,6 +29,9 @@ struct SegmentHeader {
   // there was cut and never counts again.
   uint64_t previous_end = 0;
   uint32_t version = kFormatVersion;
+  // Of the whole file, when it was filled; 0 where that is not told (version
+  // 1). A shorter one has been cut, and not by a crash.
+  uint64_t file_bytes = 0;
 };
 
 // Fills one block.

@@ -239,7 +239,7 @@ absl::Status WalImpl::BeginSegment(uint64_t record_bytes) {
   }
   buffer_.Reset();
   const SegmentHeader header = {log_id_, segment->number, last_end_,
-                                options_.format_version};
+                                options_.format_version, segment->size};
   segment->seal = SealOf(header);
   EncodeSegmentHeader(header, buffer_.Extend(kBlockBytes));
   const bool first_of_log = last_number_ == 0;

@@ -293,8 +293,8 @@ TEST_P(FormatTest, ANewerLogIsRefusedAndLeftAlone) {
   const std::string segment = path_ + "/wal/" + wal::SegmentName(1);
   std::string bytes = ReadText(segment);
   bytes[8] = wal::kFormatVersion + 1;
-  const uint64_t checksum = XXH3_64bits(bytes.data(), 40);
-  std::memcpy(bytes.data() + 40, &checksum, sizeof(checksum));
+  const uint64_t checksum = XXH3_64bits(bytes.data(), 48);
+  std::memcpy(bytes.data() + 48, &checksum, sizeof(checksum));
   WriteText(segment, bytes);
   const auto before = FilesOf(path_);
   {

@@ -110,7 +110,8 @@ class WalDamage : public testing::Test {
   std::vector<std::pair<ModelState, std::vector<GroupWrite>>> appends_;
 };
 
-// D4. The last append is torn by cutting the file at every byte of it.
+// D4. The last append is torn at every byte of it: zeros are behind that, with
+// which the file was filled.
 TEST_F(WalDamage, CutAtEveryByteOfTheTail) {
   ASSERT_TRUE(Reopen().ok());
   Append(Write(1, 1, 1, 5, 100));
@@ -121,11 +122,13 @@ TEST_F(WalDamage, CutAtEveryByteOfTheTail) {
   const uint64_t end = RecordOffsets(whole, 1).back();
   ASSERT_GT(end, synced + 4000);
   for (uint64_t size = synced; size <= end; ++size) {
-    fs_.SetContents(SegmentPath(1), whole.substr(0, size));
+    std::string torn = whole.substr(0, size);
+    torn.resize(whole.size(), '\0');
+    fs_.SetContents(SegmentPath(1), torn);
     auto found = Reopen();
     ASSERT_TRUE(found.ok()) << size << " " << found.status();
     ASSERT_TRUE(IsPrefixOfLast(*found)) << size << "\n" << Describe(*found);
-    ASSERT_EQ(*found == Normalized(state_), size == end);
+    ASSERT_EQ(*found == Normalized(state_), torn == whole) << size;
   }
 }
 
@@ -169,6 +172,25 @@ TEST_F(WalDamage, ASegmentCutWithinItsHeaderIsReported) {
     fs_.SetContents(SegmentPath(1), whole.substr(0, size));
     EXPECT_EQ(Reopen().status().code(), absl::StatusCode::kDataLoss) << size;
   }
+}
+
+// The part that is gone may have held what was acknowledged, and the end of the
+// rest looks like the end of a log.
+TEST_F(WalDamage, ANewestSegmentThatWasCutIsReported) {
+  ASSERT_TRUE(Reopen().ok());
+  for (uint64_t i = 1; i <= 5; ++i) Append(Write(1, 1, i, 1, 5000));
+  wal_.reset();
+  const std::string whole = fs_.Contents(SegmentPath(1));
+  const std::vector<uint64_t> offsets = RecordOffsets(whole, 1);
+  for (uint64_t size : {offsets[2], offsets[3] + 100, offsets.back(),
+                        uint64_t{whole.size() - 1}}) {
+    fs_.SetContents(SegmentPath(1), whole.substr(0, size));
+    const absl::Status status = Reopen().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << size;
+    EXPECT_THAT(status.message(), HasSubstr("has been cut")) << size;
+  }
+  fs_.SetContents(SegmentPath(1), whole);
+  EXPECT_TRUE(Reopen().ok());
 }
 
 // Records with good checksums that no log of ours has: a number that would wrap
@@ -435,8 +457,8 @@ TEST_F(WalDamage, NewerFormatVersionIsRefused) {
   wal_.reset();
   std::string bytes = fs_.Contents(SegmentPath(1));
   bytes[8] = kFormatVersion + 1;
-  const uint64_t checksum = XXH3_64bits(bytes.data(), 40);
-  std::memcpy(bytes.data() + 40, &checksum, sizeof(checksum));
+  const uint64_t checksum = XXH3_64bits(bytes.data(), 48);
+  std::memcpy(bytes.data() + 48, &checksum, sizeof(checksum));
   fs_.SetContents(SegmentPath(1), bytes);
   const absl::Status status = Reopen().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);

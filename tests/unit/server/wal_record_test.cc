@@ -79,13 +79,14 @@ TEST(WalRecord, LayoutStays) {
 
 TEST(WalSegment, HeaderRoundTripsAndEveryFlipIsSeen) {
   std::string block(kBlockBytes, 'x');
-  EncodeSegmentHeader({11, 12, 13}, block.data());
+  EncodeSegmentHeader({11, 12, 13, kFormatVersion, 14}, block.data());
   const auto header = DecodeSegmentHeader(block);
   ASSERT_TRUE(header.ok());
   EXPECT_EQ(header->log_id, 11u);
   EXPECT_EQ(header->number, 12u);
   EXPECT_EQ(header->previous_end, 13u);
-  for (size_t bit = 0; bit < 48 * 8; ++bit) {
+  EXPECT_EQ(header->file_bytes, 14u);
+  for (size_t bit = 0; bit < 56 * 8; ++bit) {
     std::string flipped = block;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
     EXPECT_EQ(DecodeSegmentHeader(flipped).status().code(),
