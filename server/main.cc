@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "kv/supervisor_protocol.h"
 #include "server/command_line.h"
 #include "server/data_directory.h"
+#include "server/disk_monitor.h"
 #include "server/logging.h"
 #include "server/node.h"
 #include "server/service_manager.h"
@@ -107,7 +109,23 @@ class StopSwitch {
   bool requested_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-int RunNode(const CommandLine& line, kv::ClusterFile cluster,
+// A server whose disk is full comes back when there is room: whoever makes room
+// need not know that it has to be started. For one that has data; false when
+// it is asked to stop first.
+bool WaitForRoom(const CommandLine& line, const Settings& settings,
+                 const absl::Status& why, const absl::Notification* stop) {
+  constexpr uint64_t kLeast = 1 << 20;  // without a reserve
+  DiskMonitor disk(DiskMonitor::OfDirectory(line.data),
+                   std::max(settings.disk_reserve_bytes, kLeast));
+  LogWarn("waiting for room on the disk: ", why.message());
+  do {
+    if (stop->WaitForNotificationWithTimeout(absl::Seconds(1))) return false;
+    disk.Check();
+  } while (disk.low());
+  return true;
+}
+
+int RunNode(const CommandLine& line, const kv::ClusterFile& cluster,
             const Settings& settings) {
   auto listen = FindListen(line, cluster);
   if (!listen.ok()) return Complain(listen.status(), kExitUsage);
@@ -121,7 +139,7 @@ int RunNode(const CommandLine& line, kv::ClusterFile cluster,
   StopSwitch stop;
   const auto start = [&]() -> absl::StatusOr<std::unique_ptr<Node>> {
     NodeConfig config;
-    config.cluster = std::move(cluster);
+    config.cluster = cluster;
     config.listen = *listen;
     config.data_dir = line.data;
     config.settings = settings;
@@ -137,6 +155,14 @@ int RunNode(const CommandLine& line, kv::ClusterFile cluster,
       [&](int signal, int count) { stop.OnSignal(signal, count); });
   if (!watcher.ok()) return Complain(watcher.status(), kExitFailure);
   auto started = start();
+  while (absl::IsResourceExhausted(started.status()) &&
+         DataDirectory::HasIdentity(line.data).value_or(false)) {
+    if (!WaitForRoom(line, settings, started.status(), stop.asked())) {
+      LogInfo("server stopped gracefully, before it had started");
+      return kExitStopped;
+    }
+    started = start();
+  }
   if (absl::IsCancelled(started.status())) {
     LogInfo("server stopped gracefully, before it had started");
     return Node::ExitCodeFor(started.status());

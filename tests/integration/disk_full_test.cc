@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "tests/integration/cluster_test.h"
 #include "tests/support/private_world.h"
 
@@ -215,6 +216,31 @@ TEST_F(DiskFullTest, NoServerHasAnyRoomAndAllComeBack) {
     return client_->Put("after", "room", 2000).ok();
   }));
   ASSERT_NO_FATAL_FAILURE(StopAndCheck());
+  const absl::Status hashes = cluster_->WaitForEqualHashes(0);
+  EXPECT_TRUE(hashes.ok()) << hashes << cluster_->LogTails();
+}
+
+TEST_F(DiskFullTest, AServerThatStartsWithoutRoomWaitsForIt) {
+  ASSERT_NO_FATAL_FAILURE(Start(3, kWithReserve));
+  ASSERT_TRUE(client_->Put("a", "1").ok());
+  cluster_->KillHard(2);
+  ASSERT_TRUE(disks_[2]->FillUpTo(0).ok());
+  const auto waits = [&](int times) {
+    return Eventually([&] {
+      const std::vector<std::string> parts =
+          absl::StrSplit(ReadFile(cluster_->log_path(2)), "waiting for room");
+      return static_cast<int>(parts.size()) > times;
+    });
+  };
+  ASSERT_TRUE(cluster_->Restart(2).ok());
+  ASSERT_TRUE(waits(1)) << cluster_->LogTails();
+  cluster_->Terminate(2);
+  EXPECT_EQ(cluster_->WaitExit(2), 0);
+  ASSERT_TRUE(cluster_->Restart(2).ok());
+  ASSERT_TRUE(waits(2)) << cluster_->LogTails();
+  EXPECT_TRUE(cluster_->running(2));
+  ASSERT_TRUE(client_->Put("a", "2").ok());
+  disks_[2]->MakeRoom();
   const absl::Status hashes = cluster_->WaitForEqualHashes(0);
   EXPECT_TRUE(hashes.ok()) << hashes << cluster_->LogTails();
 }
