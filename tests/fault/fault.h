@@ -52,6 +52,9 @@ class Nemesis {
   virtual ~Nemesis() = default;
   virtual absl::StatusOr<Begun> Begin() = 0;
   virtual absl::Status End() = 0;
+  // Asked while writes are awaited that do not come. Not empty: nobody can be
+  // elected in the shape that this fault has taken, for this reason.
+  virtual std::string MayStop() { return ""; }
   // What else the report should say; "" for nothing.
   virtual std::string Summary() const { return ""; }
 };

@@ -116,6 +116,22 @@ class Run {
            Fail("no writes within a minute " + when);
   }
 
+  bool WritesGoOnOrMayStop(Nemesis& fault, Round* round) {
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
+    // Longer than any election takes.
+    while (!workload_->WaitForWrites(kWritesBetween, absl::Seconds(5))) {
+      if (const std::string why = fault.MayStop(); !why.empty()) {
+        absl::StrAppend(&round->what, ", ", why);
+        round->writes_go_on = false;
+        return true;
+      }
+      if (absl::Now() > deadline) {
+        return Fail("no writes within a minute of: " + round->what);
+      }
+    }
+    return true;
+  }
+
   void MakeFaults() {
     const Target target{world_, *cluster_, *workload_, random_};
     for (const std::string& kind : kFaultKinds) {
@@ -148,8 +164,8 @@ class Run {
     round.what = kind_ == "mix" ? absl::StrCat(names_[n], ": ", begun->what)
                                 : begun->what;
     round.writes_go_on = begun->writes_go_on;
+    bool good = !round.writes_go_on || WritesGoOnOrMayStop(*faults_[n], &round);
     rounds_.push_back(round);
-    bool good = !begun->writes_go_on || WritesGoOn("of: " + round.what);
     absl::SleepFor(begun->hold);
     good = Good(faults_[n]->End()) && good;
     if (!good) return false;

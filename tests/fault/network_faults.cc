@@ -1,7 +1,9 @@
 // Lines between servers that are cut, in both directions or in one, or slow.
 // The clients reach every server all the time: one that is cut off from the
 // others must not answer them with what is old.
+#include <optional>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "tests/fault/fault.h"
@@ -44,6 +46,7 @@ class Partitions : public NetworkNemesis {
     const std::vector<int> m = target_.Members();  // the leader first
     if (m.size() < 5) return absl::UnavailableError("no leader, or not five");
     Begun begun{.hold = target_.Between(500, 6000)};
+    hub_ = -1;
     std::set<std::pair<int, int>> kept;
     switch (turn_++ % 6) {
       case 0:
@@ -57,6 +60,7 @@ class Partitions : public NetworkNemesis {
       case 2:
         // Omni-Paxos: only the hub has a majority, and all hear of it.
         begun.what = "quorum loss: all see one follower alone";
+        hub_ = m[1];
         for (size_t i = 0; i < m.size(); ++i) {
           if (i != 1) kept.insert({m[1], m[i]});
         }
@@ -79,8 +83,36 @@ class Partitions : public NetworkNemesis {
     return begun;
   }
 
+  // Only the hub has a majority, and its log lacks entries that at least three
+  // of the others have, who do not vote for it: Raft stands still until the
+  // lines are back (Omni-Paxos calls it the constrained election).
+  std::string MayStop() override {
+    if (hub_ < 0 || target_.cluster.LeaderOf(target_.group()) >= 0) return "";
+    const auto hub = LastOf(hub_);
+    int ahead = 0;
+    for (int i = 0; i < target_.cluster.total(); ++i) {
+      if (i != hub_ && hub && LastOf(i) > hub) ++ahead;
+    }
+    return ahead >= 3 ? "the one lacks entries" : "";
+  }
+
  private:
+  // The index of the last entry; nothing when the server does not say. Nobody
+  // has led since the lines were cut, so who has more has what the other lacks.
+  std::optional<uint64_t> LastOf(int server) {
+    if (!target_.cluster.running(server)) return std::nullopt;
+    auto status = target_.cluster.Status(server);
+    if (!status.ok()) return std::nullopt;
+    for (const v1::ReplicaStatus& replica : status->replicas()) {
+      if (replica.group() == target_.group()) {
+        return replica.last_index();
+      }
+    }
+    return std::nullopt;
+  }
+
   int turn_ = 0;
+  int hub_ = -1;  // who alone sees all
 };
 
 class OneWayCuts : public NetworkNemesis {
