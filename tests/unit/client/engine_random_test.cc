@@ -213,7 +213,10 @@ class World {
   void Arrive(const Message& message) {
     Answer answer;
     answer.tag = message.out.tag;
-    if (message.node == leader_) {
+    if (random_() % 300 == 0) {
+      // Has other limits than the rest; the next one may do the same write.
+      answer.code = AnswerCode::kInvalidArgument;
+    } else if (message.node == leader_) {
       answer = group_.Do(message.out);
       if (Chance(2)) answer.code = AnswerCode::kUnknown;
     } else {
