@@ -168,7 +168,10 @@ std::string FormatTable(const Report& report, bool use_color) {
   }
   std::string text = absl::StrCat(Heading(report), table.Format(use_color));
   absl::StrAppend(&text, "errors ", stats.failed, ", outcome unknown ",
-                  stats.unknown, ", not found ", stats.not_found, "\n");
+                  stats.unknown, ", not found ", stats.not_found,
+                  2 * stats.not_found > AllOf(stats).count()
+                      ? " (--load fills the keys)\n"
+                      : "\n");
   if (!stats.first_error.empty()) {
     absl::StrAppend(&text, "first error: ", command::Escape(stats.first_error),
                     "\n");

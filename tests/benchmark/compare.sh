@@ -108,6 +108,17 @@ start_kv739() {
   "$kv739" -c "$work/cluster.conf" status --wait --timeout 20000 >/dev/null
 }
 
+# Those that answer are ours: where a port was taken, somebody else would be
+# measured, and loaded.
+check_alive() {
+  local pid
+  for pid in "${pids[@]}"; do
+    kill -0 "$pid" 2>/dev/null && continue
+    tail -n 3 "$work"/*.log >&2
+    die "a server has ended; are the ports from $ports on free? (PORTS=...)"
+  done
+}
+
 # The sum of some metrics over our five servers, a line each.
 metrics() {
   local i
@@ -187,6 +198,7 @@ curves() {
 for round in $(seq "$rounds"); do
   for system in etcd kv739; do
     "start_$system"
+    check_alive
     bench "$system" --load --seconds 0 2>&1 | sed "s/^/$system: /" >&2
     for name in "${rows[@]}"; do row "$system" "$name"; done
     [[ -z $curve ]] || curves "$system"

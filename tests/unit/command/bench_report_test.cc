@@ -35,6 +35,10 @@ TEST(Report, Table) {
   EXPECT_THAT(table, HasSubstr("errors 0, outcome unknown 0, not found 0"));
   EXPECT_THAT(table, Not(HasSubstr("failed")));
   EXPECT_THAT(table, Not(HasSubstr("arrived")));
+  EXPECT_THAT(table, Not(HasSubstr("--load")));
+  report.stats.not_found = 1500;
+  EXPECT_THAT(FormatTable(report, false),
+              HasSubstr("not found 1500 (--load fills the keys)"));
 
   report.arguments.rate = 1000;
   report.stats.failed = 1;
