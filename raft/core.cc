@@ -67,6 +67,7 @@ Core::Core(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Core::~Core() = default;
 void Core::Tick() { impl_->Tick(); }
 void Core::Step(const Envelope& envelope) { impl_->Step(envelope); }
+void Core::PeerGone(NodeId peer) { impl_->PeerGone(peer); }
 absl::StatusOr<LogPosition> Core::Propose(std::vector<Payload> commands) {
   return impl_->Propose(std::move(commands));
 }
@@ -291,6 +292,7 @@ CoreStatus Core::Impl::Status() const {
   status.commit = log_.committed();
   status.applied = log_.applied();
   status.configuration = configuration();
+  status.configuration_index = configurations_.back().index;
   status.fit = fit_;
   status.changing = Changing();
   const auto* leader = std::get_if<Leader>(&role_);

@@ -78,6 +78,8 @@ struct CoreStatus {
   Index commit;
   Index applied;
   Configuration configuration;
+  // Where it is in the log, or where the log begins if it is older.
+  Index configuration_index;
   bool transferring = false;
   bool fit = true;  // see SetFit()
   // A configuration that is joint, or not known to be committed.
@@ -100,6 +102,11 @@ class Core {
 
   void Tick();
   void Step(const Envelope& envelope);
+  // The connection to the peer has ended, as when its process dies. If it was
+  // our leader, pre-votes are asked for after a time drawn from
+  // [1, gone_timeout_ticks] unless it is heard from first: those who still hear
+  // from it refuse them, so a broken connection alone deposes nobody.
+  void PeerGone(NodeId peer);
 
   // Appends commands to the leader's log; the position is of the first one,
   // the others follow it. They are done when committed with this very term at

@@ -29,6 +29,7 @@ class Core::Impl {
   // Inputs and outputs: see raft/core.h.
   void Tick();
   void Step(const Envelope& envelope);
+  void PeerGone(NodeId peer);
   absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
   absl::StatusOr<LogPosition> ProposeConfiguration(Configuration target);
   void ReadIndex(ReadId id);
@@ -178,6 +179,7 @@ class Core::Impl {
   uint64_t now_ = 0;               // ticks since the start
   uint64_t election_elapsed_ = 0;  // ticks
   uint64_t election_timeout_ = 0;  // drawn anew for each wait
+  uint64_t hurry_until_ = 0;       // a leader went: shorter timeouts till then
   Index stalled_at_;               // durable when last looked at, by a leader
   uint64_t stalled_ticks_ = 0;     // since then, with a write under way
   bool fit_ = true;

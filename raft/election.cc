@@ -1,6 +1,7 @@
 // Leader election: Raft paper section 5.2, the voting restriction of 5.4.1,
 // pre-vote (thesis section 9.6), and the quorum check of a leader (thesis
 // section 6.2).
+#include <algorithm>
 #include <utility>
 
 #include "raft/check.h"
@@ -13,8 +14,11 @@ namespace kv739::raft {
 void Core::Impl::ResetElectionTimer() {
   election_elapsed_ = 0;
   // Section 5.2: timeouts differ, so that votes are rarely split.
-  election_timeout_ = options_.election_timeout_ticks +
-                      random_->Next() % options_.election_timeout_ticks;
+  const uint64_t shortest = now_ < hurry_until_
+                                ? std::min(options_.gone_timeout_ticks,
+                                           options_.election_timeout_ticks)
+                                : options_.election_timeout_ticks;
+  election_timeout_ = shortest + random_->Next() % shortest;
 }
 
 void Core::Impl::TickElection() {
@@ -30,9 +34,26 @@ void Core::Impl::TickElection() {
   }
 }
 
+void Core::Impl::PeerGone(NodeId peer) {
+  auto* follower = std::get_if<Follower>(&role_);
+  if (follower == nullptr || follower->leader != peer || !peer) return;
+  if (follower->gone || options_.gone_timeout_ticks == 0 ||
+      !options_.pre_vote) {
+    return;
+  }
+  follower->gone = true;
+  // Only as long as a leader would be missed anyway: where the first attempts
+  // come to nothing, haste does not help.
+  hurry_until_ = now_ + options_.election_timeout_ticks;
+  const uint64_t drawn = 1 + random_->Next() % options_.gone_timeout_ticks;
+  election_timeout_ = std::min(election_timeout_, election_elapsed_ + drawn);
+}
+
 bool Core::Impl::HasLiveLeader() const {
   if (is_leader()) return true;
-  return leader() && election_elapsed_ < options_.election_timeout_ticks;
+  const auto* follower = std::get_if<Follower>(&role_);
+  return follower != nullptr && follower->leader && !follower->gone &&
+         election_elapsed_ < options_.election_timeout_ticks;
 }
 
 void Core::Impl::StartPreVote() {
@@ -197,7 +218,11 @@ bool Core::Impl::AcceptLeader(NodeId from, Term term) {
     Drop();
     return false;
   }
-  if (term > term_ || leader() != from) BecomeFollower(term, from);
+  const auto* follower = std::get_if<Follower>(&role_);
+  if (term > term_ || leader() != from || follower->gone) {
+    hurry_until_ = 0;
+    BecomeFollower(term, from);
+  }
   election_elapsed_ = 0;
   return true;
 }

@@ -16,6 +16,12 @@ struct Options {
   // 2 * election_timeout_ticks) without a leader (paper section 5.2).
   uint32_t election_timeout_ticks = 25;
   uint32_t heartbeat_ticks = 5;
+  // Or after a time drawn from [1, gone_timeout_ticks] when the connection to
+  // the leader has ended, and again after [gone_timeout_ticks,
+  // 2 * gone_timeout_ticks) when that led to nothing, for an election timeout;
+  // 0: that changes nothing. Long beside the time that a vote takes, or votes
+  // are split.
+  uint32_t gone_timeout_ticks = 10;
   // Pre-vote (thesis section 9.6) and leader step-down without a quorum
   // (section 6.2). Only tests turn them off.
   bool pre_vote = true;

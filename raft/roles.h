@@ -17,7 +17,8 @@
 namespace kv739::raft {
 
 struct Follower {
-  NodeId leader;  // none when unknown
+  NodeId leader;      // none when unknown
+  bool gone = false;  // and we do not expect to hear from it any more
 };
 
 // Also before the candidacy proper, while asking for pre-votes.

@@ -73,6 +73,7 @@ class Host::Impl {
   void OnPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages);
   void OnNodeMessage(raft::NodeId from, NodeMessage message);
   void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch);
+  void OnPeerGone(raft::NodeId peer);
   void OnAuditMessage(raft::NodeId from, const std::string& payload);
   void Check(raft::GroupId group, Replica::AuditDone done);
   void ProposeDirectoryChange(const kv::DirectoryChange& change,
@@ -217,6 +218,13 @@ void Host::Impl::OnPeerMessages(raft::NodeId from,
 
 void Host::Impl::OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) {
   spreader_.OnPeerEpoch(peer, map_epoch);
+}
+
+void Host::Impl::OnPeerGone(raft::NodeId peer) {
+  for (auto& loop : loops_) {
+    loop->Post(
+        [loop = loop.get(), peer](Turn& turn) { loop->PeerGone(peer, turn); });
+  }
 }
 
 void Host::Impl::OnNodeMessage(raft::NodeId from, NodeMessage message) {
@@ -445,6 +453,7 @@ void Host::OnNodeMessage(raft::NodeId from, NodeMessage message) {
 void Host::OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) {
   impl_->OnPeerEpoch(peer, map_epoch);
 }
+void Host::OnPeerGone(raft::NodeId peer) { impl_->OnPeerGone(peer); }
 void Host::Tick() { impl_->Tick(); }
 void Host::CollectStats(absl::AnyInvocable<void(HostStats)> done) {
   impl_->CollectStats(std::move(done));

@@ -107,6 +107,7 @@ class Host : public RequestHandler {
                       std::vector<GroupMessage> messages) override;
   void OnNodeMessage(raft::NodeId from, NodeMessage message) override;
   void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) override;
+  void OnPeerGone(raft::NodeId peer) override;
   void Tick() override;
 
   // Calls back with a consistent copy, on some thread.

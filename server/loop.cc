@@ -195,6 +195,13 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
   }
 }
 
+void Loop::PeerGone(raft::NodeId peer, Turn& turn) {
+  for (const auto& replica : replicas_) {
+    replica->PeerGone(peer);
+    Touch(replica.get(), turn);
+  }
+}
+
 void Loop::HandleTick(Turn& turn) {
   ++ticks_;
   for (const auto& replica : replicas_) {

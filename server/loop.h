@@ -62,8 +62,11 @@ class Loop {
   void PostTo(raft::GroupId group, ReplicaCall call);
 
   // With the loop owned (from a CallEvent): removes the replicas of groups that
-  // the newest map does not give to this node.
+  // the newest map does not give to this node. One whose own log says later
+  // than the map that it votes stays until a newer map comes: a start finds a
+  // map that may be older than the log.
   void TakeMap(Turn& turn);
+  void PeerGone(raft::NodeId peer, Turn& turn);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);

@@ -50,9 +50,14 @@ void Loop::TakeMap(Turn& turn) {
   std::vector<Replica*> gone;
   for (const auto& replica : replicas_) {
     const kv::GroupInfo* group = map->FindGroup(replica->group());
-    if (group == nullptr || !group->Concerns(options_.self)) {
-      gone.push_back(replica.get());
+    if (group != nullptr && group->Concerns(options_.self)) continue;
+    if (group != nullptr && replica->VotesSince() > group->settled) {
+      LogInfo("group ", group->id.value(), ": the cluster map of epoch ",
+              map->epoch, " does not name this server and is older than the ",
+              "log, which does");
+      continue;
     }
+    gone.push_back(replica.get());
   }
   for (Replica* replica : gone) Retire(replica, turn);
 }

@@ -119,7 +119,7 @@ void PeerConnection::End(const absl::Status& status) {
   if (ended_) return;
   ended_ = true;
   const std::shared_ptr<PeerConnection> self = shared_from_this();
-  if (link_ != nullptr) link_->Detach(this);
+  if (link_ != nullptr && link_->Detach(this)) owner_->OnGone(theirs_.from);
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;

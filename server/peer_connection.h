@@ -65,6 +65,8 @@ class PeerConnection : public Poller::Watcher,
                              std::vector<GroupMessage> messages) = 0;
     virtual void OnNodeMessage(raft::NodeId from, NodeMessage message) = 0;
     virtual void OnEpoch(raft::NodeId from, uint64_t map_epoch) = 0;
+    // The link has no connection any more.
+    virtual void OnGone(raft::NodeId from) = 0;
     // The connection is freed after this.
     virtual void OnEnded(PeerConnection* connection,
                          const absl::Status& status) = 0;

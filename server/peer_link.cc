@@ -69,10 +69,12 @@ std::shared_ptr<PeerConnection> PeerLink::Attach(
   return connection;
 }
 
-void PeerLink::Detach(const PeerConnection* connection) {
+bool PeerLink::Detach(const PeerConnection* connection) {
   std::shared_ptr<PeerConnection> old;  // freed without the lock
   const std::lock_guard lock(mutex_);
-  if (connection_.get() == connection) old = std::move(connection_);
+  if (connection_.get() != connection) return false;
+  old = std::move(connection_);
+  return true;
 }
 
 }  // namespace kv739::server

@@ -60,8 +60,8 @@ class PeerLink {
       std::shared_ptr<PeerConnection> connection);
   // The one that is attached, or null.
   std::shared_ptr<PeerConnection> Connection() const;
-  // Does nothing when another one has taken its place.
-  void Detach(const PeerConnection* connection);
+  // False when another one has taken its place.
+  bool Detach(const PeerConnection* connection);
 
   std::atomic<uint64_t> queue_bytes{0};
   std::atomic<uint64_t> sent_messages{0};

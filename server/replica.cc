@@ -234,6 +234,12 @@ void Replica::Tick() {
   if (transfer_done_) ++transfer_ticks_;
 }
 
+raft::Index Replica::VotesSince() const {
+  const raft::CoreStatus core = core_->Status();
+  return core.configuration.IsVoter(options_.self) ? core.configuration_index
+                                                   : raft::Index();
+}
+
 void Replica::Retire(Turn& turn) {
   snapshots_->Stop();
   AbandonAll(turn);

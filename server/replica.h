@@ -113,6 +113,7 @@ class Replica {
   // ---- inputs; Finish() carries out what follows from them ----
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
+  void PeerGone(raft::NodeId peer) { core_->PeerGone(peer); }
   void Tick();
   void Persisted(const raft::PersistedPosition& position);
   void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
@@ -142,6 +143,9 @@ class Replica {
   // but the destructor is called afterwards.
   void Retire(Turn& turn);
   bool retired() const { return retired_; }
+  // The newest configuration that is known to the log and has this node as a
+  // voter: its index, or zero.
+  raft::Index VotesSince() const;
   raft::HardState hard_state() const { return core_->Status().hard; }
   // Answers everything that waits; for the end of the process.
   void AbandonAll(Turn& turn);

@@ -29,12 +29,15 @@ std::vector<Setting> MakeTable() {
   using S = Settings;
   return {
     {"raft", "tick_ms", Number(&S::tick_ms, Unit::kMilliseconds, 1, 1000),
-     "Length of a tick, the unit of the two timeouts below."},
+     "Length of a tick, the unit of the timeouts below."},
     {"raft", "heartbeat_ticks", Number(&S::heartbeat_ticks, Unit::kTicks, 1, 1000),
      "A leader that has nothing to send says so after this time."},
     {"raft", "election_timeout_ticks", Number(&S::election_timeout_ticks, Unit::kTicks, 2, 10'000),
      "A follower that hears of no leader campaigns after one to two times\n"
      "this. More than heartbeat_ticks; several times it is wise."},
+    {"raft", "gone_timeout_ticks", Number(&S::gone_timeout_ticks, Unit::kTicks, 0, 10'000),
+     "When its connection to the leader ends, after up to this. Followers that\n"
+     "still hear from the leader do not let it be deposed. 0: that is no reason."},
     {"raft", "max_append_bytes", Number(&S::max_append_bytes, Unit::kBytes, 4 * kKiB, 64 * kMiB),
      "Entries that one message to a follower carries. A larger single entry\n"
      "still travels, alone."},

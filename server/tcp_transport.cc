@@ -272,11 +272,12 @@ void TcpTransport::LookForSilent() {
 }
 
 void TcpTransport::EndTurn() {
-  if (arrived_.empty()) return;
   for (auto& [from, messages] : arrived_) {
     handler_.load()->OnPeerMessages(from, std::move(messages));
   }
   arrived_.clear();
+  for (raft::NodeId peer : gone_) handler_.load()->OnPeerGone(peer);
+  gone_.clear();
 }
 
 void TcpTransport::AddMessages(raft::NodeId from,
@@ -290,6 +291,10 @@ void TcpTransport::OnNodeMessage(raft::NodeId from, NodeMessage message) {
 
 void TcpTransport::OnEpoch(raft::NodeId from, uint64_t map_epoch) {
   handler_.load()->OnPeerEpoch(from, map_epoch);
+}
+
+void TcpTransport::OnGone(raft::NodeId from) {
+  if (!stopping_) gone_.push_back(from);
 }
 
 void TcpTransport::OnEnded(PeerConnection* connection,

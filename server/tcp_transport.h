@@ -123,6 +123,7 @@ class TcpTransport final : public Transport, public PeerConnection::Owner {
                    std::vector<GroupMessage> messages) override;
   void OnNodeMessage(raft::NodeId from, NodeMessage message) override;
   void OnEpoch(raft::NodeId from, uint64_t map_epoch) override;
+  void OnGone(raft::NodeId from) override;
   void OnEnded(PeerConnection* connection, const absl::Status& status) override;
 
   struct Known {
@@ -164,6 +165,7 @@ class TcpTransport final : public Transport, public PeerConnection::Owner {
   absl::flat_hash_map<raft::NodeId, std::shared_ptr<Connector>> connectors_;
   absl::flat_hash_set<std::shared_ptr<PeerConnection>> connections_;
   std::vector<std::pair<raft::NodeId, std::vector<GroupMessage>>> arrived_;
+  std::vector<raft::NodeId> gone_;  // told of after what they have said
   absl::BitGen random_;
   bool stopping_ = false;
 };

@@ -57,6 +57,8 @@ class PeerHandler {
   virtual void OnNodeMessage(raft::NodeId from, NodeMessage message) = 0;
   // A stream came up, or the peer's map has another epoch than it last said.
   virtual void OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) = 0;
+  // The stream ended and no newer one has taken its place.
+  virtual void OnPeerGone(raft::NodeId peer) = 0;
 };
 
 }  // namespace kv739::server

@@ -603,7 +603,9 @@ class Node {
       case 11:
         return ServeSnapshot();
       case 12:
-        switch (in_->Below(5)) {
+        switch (in_->Below(6)) {
+          case 5:
+            return host_->OnPeerGone(Peer());
           case 0:
             return host_->OnPeerEpoch(Peer(), in_->Number());
           case 1:

@@ -202,6 +202,13 @@ void SimNet::Lose(int a, int b) {
   connection.up = false;
   ++connection.number;
   world_->journal().Note("disconnected", a, b);
+  for (const auto& [self, peer] : {std::pair(a, b), std::pair(b, a)}) {
+    SimServer& server = *world_->servers()[self];
+    if (!server.running()) continue;
+    server.Deliver([host = server.host(), id = world_->servers()[peer]->id()] {
+      host->OnPeerGone(id);
+    });
+  }
   TryLater(a, b);
 }
 

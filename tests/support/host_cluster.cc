@@ -508,7 +508,7 @@ void HostCluster::Tick(int count) {
       if (node->host != nullptr) node->host->Tick();
       PowerOffWhoIsDown();
     }
-    if (disks_) TellEpochs();
+    TellEpochs();
     Settle();
   }
 }

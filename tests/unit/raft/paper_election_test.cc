@@ -378,6 +378,74 @@ TEST(Thesis423, AfterTheTimeoutItVotes) {
   EXPECT_TRUE(Of<RequestVoteResponse>(sent)[0].granted);
 }
 
+// A follower of node 2.
+CoreUnderTest FollowerOfTwo() {
+  CoreUnderTest core;
+  core.Answer(2, Heartbeat{Term(1), Index(0), 0});
+  EXPECT_EQ(core->leader(), NodeId(2));
+  return core;
+}
+
+TEST(PeerGone, AFollowerAsksSoonWhenItsLeaderIsGone) {
+  CoreUnderTest core = FollowerOfTwo();
+  core.random.value = 3;
+  core->PeerGone(NodeId(2));
+  EXPECT_TRUE(Of<RequestVote>(core.Ticks(3)).empty());
+  const auto asked = Of<RequestVote>(core.Ticks(1));
+  ASSERT_EQ(asked.size(), 2u);
+  EXPECT_TRUE(asked[0].pre_vote);
+  EXPECT_EQ(core->term(), Term(1));
+}
+
+// Votes that were split are asked for again soon, but not for ever.
+TEST(PeerGone, AnAttemptThatLeadsToNothingIsRepeatedSoon) {
+  State setup;
+  setup.options.gone_timeout_ticks = 4;
+  CoreUnderTest core(setup);
+  core.Answer(2, Heartbeat{Term(1), Index(0), 0});
+  core->PeerGone(NodeId(2));
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+  EXPECT_TRUE(core.Ticks(3).empty());
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+  core.Ticks(8);
+  EXPECT_TRUE(core.Ticks(core.options.election_timeout_ticks - 1).empty());
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+}
+
+TEST(PeerGone, NobodyElseMatters) {
+  CoreUnderTest core = FollowerOfTwo();
+  core->PeerGone(NodeId(3));
+  core->PeerGone(NodeId());
+  EXPECT_TRUE(core.Ticks(core.options.election_timeout_ticks - 1).empty());
+}
+
+TEST(PeerGone, ALeaderThatIsHeardOfAgainHasItsWholeTime) {
+  CoreUnderTest core = FollowerOfTwo();
+  core->PeerGone(NodeId(2));
+  core.Answer(2, Heartbeat{Term(1), Index(0), 0});
+  EXPECT_TRUE(core.Ticks(core.options.election_timeout_ticks - 1).empty());
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(1)).size(), 2u);
+}
+
+TEST(PeerGone, TheTimeoutIsNeverLongerForIt) {
+  CoreUnderTest core = FollowerOfTwo();
+  core.Ticks(core.options.election_timeout_ticks - 2);
+  core.random.value = 9;
+  core->PeerGone(NodeId(2));
+  EXPECT_EQ(Of<RequestVote>(core.Ticks(2)).size(), 2u);
+}
+
+// What makes it harmless that a connection breaks.
+TEST(PeerGone, OnlyWhoLostTheLeaderTooHelpsToDeposeIt) {
+  const RequestVote asks{Term(2), {}, true, false};
+  CoreUnderTest core = FollowerOfTwo();
+  EXPECT_TRUE(core.Answer(3, asks).empty());
+  core->PeerGone(NodeId(2));
+  const auto sent = Of<RequestVoteResponse>(core.Answer(3, asks));
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_TRUE(sent[0].granted);
+}
+
 // Thesis 4.2.1: learners do not campaign; but they answer votes, for they may
 // be voters for the others already.
 TEST(Thesis421, ALearnerNeverCampaignsAndAnswersVotes) {

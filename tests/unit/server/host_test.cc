@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "tests/support/host_cluster.h"
 
@@ -397,6 +400,54 @@ TEST(HostTest, AFollowerThatWasAwayCatchesUpFromTheLog) {
   const auto away_core = cluster.Stats(away).replicas[0].core;
   EXPECT_EQ(away_core.applied, leader_core.applied);
   EXPECT_EQ(away_core.last_index, leader_core.last_index);
+}
+
+// Ticks until the voters of `group` are those without `gone`, with `comes`.
+void Replace(HostCluster& cluster, raft::GroupId group, int gone, int comes) {
+  const raft::NodeId out = cluster.map().nodes[gone].id;
+  const raft::NodeId in = cluster.map().nodes[comes].id;
+  for (int i = 0; i < 500; ++i) {
+    Host* directory = cluster.host(cluster.ElectLeader(kv::kDirectoryGroup));
+    const kv::GroupInfo info = *directory->map()->FindGroup(group);
+    if (!info.changing() && !info.Concerns(out) && info.Concerns(in)) return;
+    kv::SetTarget change;
+    change.group = {group, info.target, info.target};
+    auto& target = change.group.target;
+    if (std::erase(target, out) > 0) {
+      target.push_back(in);
+      std::sort(target.begin(), target.end());
+      directory->ProposeDirectoryChange(change, [](auto) {});
+    }
+    cluster.Tick(5);
+  }
+  FAIL() << "node " << gone << " is not replaced by " << comes;
+}
+
+// The file with the map is written after the map is in use.
+TEST(HostTest, AVoterThatStartsWithAMapFromBeforeItWasOneForgetsNothing) {
+  constexpr raft::GroupId kOther{1};
+  HostCluster cluster(11);
+  Replace(cluster, kOther, 5, 10);
+  const auto index_of = [&](int node) {
+    for (const ReplicaStats& replica : cluster.Stats(node).replicas) {
+      if (replica.group == kOther) return replica.core.last_index;
+    }
+    return raft::Index();
+  };
+  cluster.Tick(5);
+  const raft::Index had = index_of(10);
+  ASSERT_GT(had, raft::Index());
+  cluster.Crash(10);
+  cluster.Isolate(10, true);
+  cluster.Restart(10);
+  ASSERT_EQ(cluster.host(10)->map()->epoch, 1u);
+  cluster.Tick(10);
+  EXPECT_EQ(index_of(10), had);
+  // And goes when a newer map says so.
+  cluster.Isolate(10, false);
+  Replace(cluster, kOther, 10, 5);
+  cluster.Tick(10);
+  EXPECT_TRUE(cluster.Stats(10).replicas.empty());
 }
 
 }  // namespace

@@ -85,6 +85,11 @@ class FakeHandler : public RequestHandler {
     epochs_.push_back({peer, map_epoch});
     changed_.notify_all();
   }
+  void OnPeerGone(raft::NodeId peer) override {
+    std::unique_lock lock(mutex_);
+    gone_.push_back(peer);
+    changed_.notify_all();
+  }
   void Tick() override {
     std::unique_lock lock(mutex_);
     ++ticks_;
@@ -157,6 +162,15 @@ class FakeHandler : public RequestHandler {
         << epochs_.size() << " epochs of " << count;
     return epochs_;
   }
+  // Waits until so many peers have gone in all, and gives them.
+  std::vector<raft::NodeId> AwaitGone(size_t count) {
+    std::unique_lock lock(mutex_);
+    auto enough = [&] { return gone_.size() >= count; };
+    EXPECT_TRUE(
+        changed_.wait_for(lock, absl::ToChronoSeconds(kPatience), enough))
+        << gone_.size() << " of " << count;
+    return gone_;
+  }
   void AwaitTicks(uint64_t count) {
     std::unique_lock lock(mutex_);
     const uint64_t target = ticks_ + count;
@@ -179,6 +193,7 @@ class FakeHandler : public RequestHandler {
   std::vector<std::pair<raft::NodeId, GroupMessage>> messages_;
   std::vector<std::pair<raft::NodeId, NodeMessage>> node_messages_;
   std::vector<std::pair<raft::NodeId, uint64_t>> epochs_;
+  std::vector<raft::NodeId> gone_;
   uint64_t ticks_ = 0;
   size_t largest_submit_ = 0;
   bool has_leader_ = true;

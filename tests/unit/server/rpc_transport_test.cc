@@ -1,4 +1,5 @@
 // Connections between nodes: two or three servers in one process.
+#include <map>
 #include <memory>
 #include <thread>
 
@@ -91,10 +92,14 @@ TEST_F(RpcTransportTest, ComesBackWithinASecondWhicheverSideRestarts) {
   MakePorts(2);
   Start(1);
   Start(2);
+  std::map<uint64_t, size_t> gone;  // told to each
   for (uint64_t restarted : {1, 2, 1, 2}) {
     AwaitConnected(1, 2);
     const uint64_t other = 3 - restarted;
     Stop(restarted);
+    EXPECT_EQ(handler(other).AwaitGone(++gone[other]).back(),
+              raft::NodeId(restarted));
+    gone.erase(restarted);  // it has a handler of its own
     Await(other, [&] { return !StateOf(other, restarted).connected; });
     Start(restarted);
     const absl::Time start = absl::Now();
