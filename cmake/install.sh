@@ -10,6 +10,7 @@ declare -Ar PACKAGES=(
     nlohmann-json3-dev libxxhash-dev libzstd-dev libedit-dev libjemalloc-dev
     libgtest-dev libgmock-dev libbenchmark-dev'
   [test]=''  # promtool, see below
+  [bench]='python3'
   [format]='clang-format'
   [tidy]='clang-tidy'
   [fuzz]='clang-14 libclang-rt-14-dev'

@@ -368,7 +368,9 @@ class StateMachineImpl : public StateMachine {
     PendingWrites::Item& item = **found;
     result->existed = item.found();
     if (command.op == Op::kCompareAndSwap &&
-        item.version() != command.expected) {
+        item.version() != command.expected &&
+        !(KV739_PLANTED(C6_stale_compare) &&
+          item.version() > command.expected)) {
       result->code = ApplyCode::kCompareFailed;
       result->version = item.version();
       result->old_value = std::string(item.value());
@@ -386,7 +388,7 @@ class StateMachineImpl : public StateMachine {
     result->version = meta_.last_version =
         std::max(std::min(command.stamp, kMaxStamp), meta_.last_version + 1);
     if (command.op == Op::kDelete) {
-      item.Remove();
+      if (!KV739_PLANTED(C7_delete_not_done)) item.Remove();
     } else if (command.op == Op::kAppend) {
       item.SetOwned(result->version, absl::StrCat(item.value(), command.value));
     } else {

@@ -34,7 +34,8 @@ void Core::Impl::ContinueTransfer() {
   if (peer == nullptr) {
     leader.transfer.reset();
   } else if (peer->match() == log_.last() ||
-             KV739_PLANTED(E7_transfer_to_one_that_lags)) {
+             (KV739_PLANTED(E7_transfer_to_one_that_lags) &&
+              leader.transfer->elapsed == 0)) {
     // It has everything, and proposals are held back: it wins at once.
     Send(peer->id(), TimeoutNow{term_});
   }

@@ -29,6 +29,7 @@ struct Words {
   bool flag = false;
   GetArguments get;
   PingArguments ping;
+  bench::BenchArguments bench;
 };
 
 using Action = std::function<int(Context&)>;
@@ -245,6 +246,11 @@ void AddClusterVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
       ->check(CLI::NonNegativeNumber);
   ping->add_option("--delay", w->ping.delay, "between rounds, like 100ms")
       ->default_str("1s");
+
+  bench::AddBenchOptions(
+      AddVerb(app, "bench", "Load the cluster, or an etcd, and time it", chosen,
+              [w](Context& c) { return Bench(c, w->bench); }),
+      &w->bench);
 }
 
 std::vector<std::string> VerbsOf(const CLI::App& app) {

@@ -26,6 +26,7 @@ struct Io {
   bool in_terminal = false;
   bool out_terminal = false;
   GetEnv env;
+  bool err_terminal = false;
 };
 
 class Context {

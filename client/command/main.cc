@@ -18,7 +18,8 @@ int main(int argc, char** argv) {
                               std::cerr,
                               isatty(STDIN_FILENO) == 1,
                               isatty(STDOUT_FILENO) == 1,
-                              [](const char* name) { return getenv(name); }};
+                              [](const char* name) { return getenv(name); },
+                              isatty(STDERR_FILENO) == 1};
   return kv739::command::Run(std::vector<std::string>(argv + 1, argv + argc),
                              io);
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "client/command/bench_options.h"
 #include "client/command/context.h"
 
 namespace kv739::command {
@@ -61,6 +62,12 @@ struct PingArguments {
   std::string delay = "1s";
 };
 int Ping(Context& context, const PingArguments& arguments);
+
+// ---- bench.cc ----
+
+// kNo when a bound of the target file is not met, kUnreachable when nothing
+// succeeded for long.
+int Bench(Context& context, const bench::BenchArguments& arguments);
 
 // ---- shell.cc ----
 

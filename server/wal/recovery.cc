@@ -26,10 +26,11 @@ absl::Status DataLossAt(const std::string& path, uint64_t offset,
 // which case the write was torn, or by a later one, in which case the bad
 // record had been durable and is damaged now.
 std::optional<uint64_t> LaterWriteBehind(absl::string_view bytes,
-                                         uint64_t offset, uint64_t seed) {
+                                         uint64_t offset, const Seal& seal) {
   uint64_t at = offset;
   while (at + kRecordHeaderBytes <= bytes.size()) {
-    const std::optional<Record> record = DecodeRecord(bytes.substr(at), seed);
+    const std::optional<Record> record =
+        DecodeRecord(bytes.substr(at), seal.At(at));
     if (!record) {
       at += kRecordAlignment;
       continue;
@@ -168,7 +169,7 @@ absl::Status Recovery::TakeHeader(Segment& segment, bool newest, bool* unused) {
   } else if (header->log_id != log_.log_id) {
     return DataLossAt(segment.path, 0, "segment of another log");
   }
-  segment.seed = SegmentSeed(header->log_id, header->number);
+  segment.seal = SealOf(*header);
   previous_ends_.push_back(header->previous_end);
   return absl::OkStatus();
 }
@@ -183,19 +184,22 @@ absl::Status Recovery::CheckUnused(const Segment& segment) {
     if (used == std::string::npos) return absl::OkStatus();
     return DataLossAt(segment.path, used, "data in a log without a header");
   }
-  const uint64_t seed = SegmentSeed(log_.log_id, segment.number);
-  for (uint64_t at = kFirstRecord; at < bytes_.size();) {
-    const absl::string_view rest = absl::string_view(bytes_).substr(at);
-    const std::optional<Record> record = DecodeRecord(rest, seed);
-    if (!record) {
-      at += kRecordAlignment;
-      continue;
+  // The header would tell in which format it was written.
+  for (uint32_t version = kOldestFormat; version <= kFormatVersion; ++version) {
+    const Seal seal = SealOf({log_.log_id, segment.number, 0, version});
+    for (uint64_t at = kFirstRecord; at < bytes_.size();) {
+      const absl::string_view rest = absl::string_view(bytes_).substr(at);
+      const std::optional<Record> record = DecodeRecord(rest, seal.At(at));
+      if (!record) {
+        at += kRecordAlignment;
+        continue;
+      }
+      if (record->write_start > kFirstRecord) {
+        return DataLossAt(segment.path, 0,
+                          "the header is gone and records are there");
+      }
+      at += RecordBytes(record->payload.size());
     }
-    if (record->write_start > kFirstRecord) {
-      return DataLossAt(segment.path, 0,
-                        "the header is gone and records are there");
-    }
-    at += RecordBytes(record->payload.size());
   }
   return absl::OkStatus();
 }
@@ -215,11 +219,18 @@ absl::Status Recovery::ReadSegment(size_t i) {
   if (absl::Status s = LoadBytes(segment, limit); !s.ok()) return s;
   const absl::string_view bytes = bytes_;
   uint64_t at = kFirstRecord;
+  bool first = true;
   last_write_ = 0;
   while (at < limit) {
     const std::optional<Record> record =
-        DecodeRecord(bytes.substr(at), segment.seed);
-    if (!record || record->write_start > at) break;
+        DecodeRecord(bytes.substr(at), segment.seal.At(at));
+    // It is the first record of its write or of the same one as the record
+    // before it.
+    if (!record || (record->write_start != at &&
+                    (record->write_start != last_write_ || first))) {
+      break;
+    }
+    first = false;
     const Location location{static_cast<uint32_t>(segment.number),
                             static_cast<uint32_t>(at / kRecordAlignment),
                             static_cast<uint32_t>(record->payload.size())};
@@ -241,7 +252,7 @@ absl::Status Recovery::ReadSegment(size_t i) {
       bytes.find_first_not_of('\0', at) != absl::string_view::npos) {
     return DataLossAt(segment.path, at, "record fails its checksum");
   }
-  auto later = LaterWriteBehind(bytes, at, segment.seed);
+  auto later = LaterWriteBehind(bytes, at, segment.seal);
   if (KV739_PLANTED(D2_damage_cut_like_a_torn_tail)) later.reset();
   if (later) {
     return DataLossAt(

@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "raft/planted.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -46,7 +47,7 @@ std::optional<uint64_t> ParseNumber(absl::string_view digits,
 void EncodeSegmentHeader(const SegmentHeader& header, char* block) {
   HeaderOnDisk disk = {};
   std::memcpy(disk.magic, kMagic, sizeof(kMagic));
-  disk.version = kFormatVersion;
+  disk.version = header.version;
   disk.block_bytes = kBlockBytes;
   disk.log_id = header.log_id;
   disk.number = header.number;
@@ -72,18 +73,27 @@ absl::StatusOr<SegmentHeader> DecodeSegmentHeader(absl::string_view bytes) {
   if (disk.checksum != HeaderChecksum(disk)) {
     return absl::DataLossError("segment header fails its checksum");
   }
-  if (disk.version != kFormatVersion || disk.block_bytes != kBlockBytes) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("log format version ", disk.version, " with blocks of ",
-                     disk.block_bytes, " bytes; this program reads version ",
-                     kFormatVersion, " with blocks of ", kBlockBytes));
+  if (disk.version < kOldestFormat || disk.version > kFormatVersion ||
+      disk.block_bytes != kBlockBytes) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "log format version ", disk.version, " with blocks of ",
+        disk.block_bytes, " bytes; this program reads versions ", kOldestFormat,
+        " to ", kFormatVersion, " with blocks of ", kBlockBytes));
   }
-  return SegmentHeader{disk.log_id, disk.number, disk.previous_end};
+  return SegmentHeader{disk.log_id, disk.number, disk.previous_end,
+                       disk.version};
 }
 
 uint64_t SegmentSeed(uint64_t log_id, uint64_t number) {
   const uint64_t key[2] = {log_id, number};
   return XXH3_64bits(key, sizeof(key));
+}
+
+uint64_t Seal::At(uint64_t offset) const {
+  // The multiplier spreads neighbouring offsets over all bits: it is 2^64
+  // divided by the golden ratio.
+  if (version == 1 || KV739_PLANTED(D8_place_not_sealed)) return seed;
+  return seed ^ (offset * 0x9e3779b97f4a7c15ULL);
 }
 
 std::string SegmentName(uint64_t number) {

@@ -14,7 +14,10 @@
 
 namespace kv739::wal {
 
-inline constexpr uint32_t kFormatVersion = 1;
+// Format 1 bound records to their segment alone, so a block that a disk put at
+// the place of another one of its segment passed. It is read and not written.
+inline constexpr uint32_t kFormatVersion = 2;
+inline constexpr uint32_t kOldestFormat = 1;
 // Records begin behind the header block.
 inline constexpr uint64_t kFirstRecord = kBlockBytes;
 
@@ -24,6 +27,7 @@ struct SegmentHeader {
   // Where the log ends in the segment before this one. What lies behind it
   // there was cut and never counts again.
   uint64_t previous_end = 0;
+  uint32_t version = kFormatVersion;
 };
 
 // Fills one block.
@@ -34,8 +38,19 @@ void EncodeSegmentHeader(const SegmentHeader& header, char* block);
 // version that this program does not know.
 absl::StatusOr<SegmentHeader> DecodeSegmentHeader(absl::string_view bytes);
 
-// What the checksums of its records are seeded with.
+// What the checksums of its records are seeded with, before their places are.
 uint64_t SegmentSeed(uint64_t log_id, uint64_t number);
+
+// What binds records to their segment and their place in it.
+struct Seal {
+  uint64_t seed = 0;  // of the segment
+  uint32_t version = kFormatVersion;
+  // Of the record at this offset.
+  uint64_t At(uint64_t offset) const;
+};
+inline Seal SealOf(const SegmentHeader& header) {
+  return {SegmentSeed(header.log_id, header.number), header.version};
+}
 
 std::string SegmentName(uint64_t number);  // "000000000007.wal"
 std::optional<uint64_t> ParseSegmentName(absl::string_view name);
@@ -49,7 +64,7 @@ bool IsFillingName(absl::string_view name);
 // Shared by the log and the reads that are under way in it.
 struct Segment {
   uint64_t number = 0;
-  uint64_t seed = 0;
+  Seal seal;
   std::string path;
   uint64_t size = 0;  // of the file
   std::unique_ptr<File> file;

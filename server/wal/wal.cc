@@ -32,6 +32,11 @@ absl::StatusOr<std::unique_ptr<Wal>> Wal::Open(FileSystem* fs,
                      "; it must be a multiple of ", kBlockBytes, " from ",
                      2 * kBlockBytes, " to ", uint64_t{1} << 32));
   }
+  if (options.format_version < kOldestFormat ||
+      options.format_version > kFormatVersion) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("format_version is ", options.format_version));
+  }
   absl::StatusOr<RecoveredLog> recovered =
       RecoverLog(fs, dir, options.direct, options.segment_bytes);
   if (!recovered.ok()) return recovered.status();
@@ -178,7 +183,7 @@ absl::Status WalImpl::Put(const Record& record) {
   const uint64_t offset = buffer_.end();
   Record stamped = record;
   stamped.write_start = write_start_;
-  EncodeRecord(stamped, active_->seed, buffer_.Extend(size));
+  EncodeRecord(stamped, active_->seal.At(offset), buffer_.Extend(size));
   placed_.push_back({static_cast<uint32_t>(active_->number),
                      static_cast<uint32_t>(offset / kRecordAlignment),
                      static_cast<uint32_t>(record.payload.size())});
@@ -218,7 +223,6 @@ absl::Status WalImpl::BeginSegment(uint64_t record_bytes) {
   if (!spare.ok()) return spare.status();
   auto segment = std::make_shared<Segment>();
   segment->number = last_number_ + 1;
-  segment->seed = SegmentSeed(log_id_, segment->number);
   segment->path = Path(SegmentName(segment->number));
   segment->size = size;
   absl::Status s = fs_->Rename(*spare, segment->path);
@@ -234,8 +238,10 @@ absl::Status WalImpl::BeginSegment(uint64_t record_bytes) {
     segments_.back().end = last_end_;
   }
   buffer_.Reset();
-  EncodeSegmentHeader({log_id_, segment->number, last_end_},
-                      buffer_.Extend(kBlockBytes));
+  const SegmentHeader header = {log_id_, segment->number, last_end_,
+                                options_.format_version};
+  segment->seal = SealOf(header);
+  EncodeSegmentHeader(header, buffer_.Extend(kBlockBytes));
   const bool first_of_log = last_number_ == 0;
   active_ = std::move(segment);
   active_listed_ = false;

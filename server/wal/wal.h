@@ -26,6 +26,7 @@
 #include "raft/core.h"
 #include "raft/types.h"
 #include "server/wal/file_system.h"
+#include "server/wal/segment.h"
 
 namespace kv739::wal {
 
@@ -48,6 +49,9 @@ struct WalOptions {
   // Identity of a log that is created; it goes into the seed of every
   // checksum. 0: a random one. A simulator sets it, to be repeatable.
   uint64_t new_log_id = 0;
+  // Of new segments; segments of any known format are read. An older one is
+  // for tests of a start after an upgrade.
+  uint32_t format_version = kFormatVersion;
 };
 
 // One group's share of an append. Applied in the order of the fields.

@@ -143,7 +143,7 @@ std::vector<WalImpl::Rewrite> WalImpl::DecodeAll(absl::string_view window,
   uint64_t at = 0;
   while (at < window.size()) {
     const std::optional<Record> record =
-        DecodeRecord(window.substr(at), segment.seed);
+        DecodeRecord(window.substr(at), segment.seal.At(offset + at));
     if (!record) break;
     const Location from{static_cast<uint32_t>(segment.number),
                         static_cast<uint32_t>((offset + at) / kRecordAlignment),

@@ -78,7 +78,7 @@ absl::StatusOr<std::vector<raft::Entry>> WalImpl::Read(raft::GroupId group,
       Piece& piece = pieces[i];
       const std::optional<Record> record = DecodeRecord(
           absl::string_view(buffer).substr(piece.at.offset() - begin),
-          segment.seed);
+          segment.seal.At(piece.at.offset()));
       if (!record || record->kind != RecordKind::kEntry ||
           record->group != group || record->index != piece.entry.index ||
           record->term != piece.entry.term) {

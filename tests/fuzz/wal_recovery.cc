@@ -83,7 +83,8 @@ std::string FileName(Input* in) {
   }
 }
 
-void AddRecord(Input* in, uint64_t number, std::string* file) {
+void AddRecord(Input* in, uint64_t number, uint32_t version,
+               std::string* file) {
   Record record;
   record.kind = static_cast<RecordKind>(in->Below(6));
   record.flags = in->Below(4) == 0 ? in->Byte() : 0;
@@ -101,7 +102,8 @@ void AddRecord(Input* in, uint64_t number, std::string* file) {
   }
   const size_t at = file->size();
   file->resize(at + RecordBytes(record.payload.size()));
-  EncodeRecord(record, SegmentSeed(kLogId, number), file->data() + at);
+  EncodeRecord(record, SealOf({kLogId, number, 0, version}).At(at),
+               file->data() + at);
 }
 
 // Records with good checksums that say anything.
@@ -111,9 +113,11 @@ std::string File(Input* in, uint64_t number) {
   if (in->Below(4) == 0) header.previous_end = 8 * in->Number();
   if (in->Below(16) == 0) header.log_id = in->Number();
   if (in->Below(16) == 0) header.number = in->Number();
+  // Both, without asking the input, so that kept inputs mean what they did.
+  header.version = number % 2 == 0 ? kOldestFormat : kFormatVersion;
   EncodeSegmentHeader(header, file.data());
   for (uint64_t records = in->Below(24); records > 0; --records) {
-    AddRecord(in, number, &file);
+    AddRecord(in, number, header.version, &file);
   }
   if (in->Below(4) == 0) Damage(in, &file);
   if (in->Below(4) != 0 && file.size() < Options().segment_bytes) {
@@ -147,13 +151,19 @@ void Wellformed(Input* in) {
     if (i > 0 && in->Below(4) != 0 && file.size() >= kBlockBytes) {
       // Where the one before really ends.
       uint64_t end = kFirstRecord;
+      const auto former = DecodeSegmentHeader(before);
+      const Seal seal =
+          SealOf({kLogId, number - 1, 0, former.ok() ? former->version : 1});
       while (end < before.size()) {
-        const auto record = DecodeRecord(absl::string_view(before).substr(end),
-                                         SegmentSeed(kLogId, number - 1));
+        const auto record =
+            DecodeRecord(absl::string_view(before).substr(end), seal.At(end));
         if (!record) break;
         end += RecordBytes(record->payload.size());
       }
-      EncodeSegmentHeader({kLogId, number, end}, file.data());
+      const auto header = DecodeSegmentHeader(file);
+      EncodeSegmentHeader(
+          {kLogId, number, end, header.ok() ? header->version : kFormatVersion},
+          file.data());
     }
     Put(&fs, absl::StrCat(kDir, "/", SegmentName(number)), file);
     before = std::move(file);

@@ -224,7 +224,8 @@ void Work(const Arguments& arguments, uint64_t first, uint64_t step,
       printf(
           "seed %llu digest %016llx: %llu done, %llu unknown, %llu refused, "
           "%llu leaders, %llu crashes, %llu joins, epoch %llu, %llu hashes, "
-          "%llu events, %.1f s | %s\n",
+          "%llu swapped, %llu deleted, %llu undecided, %llu events, %.1f s | "
+          "%s\n",
           static_cast<unsigned long long>(seed),
           static_cast<unsigned long long>(result.digest),
           static_cast<unsigned long long>(result.done),
@@ -235,6 +236,9 @@ void Work(const Arguments& arguments, uint64_t first, uint64_t step,
           static_cast<unsigned long long>(result.joins),
           static_cast<unsigned long long>(result.epochs),
           static_cast<unsigned long long>(result.hashes),
+          static_cast<unsigned long long>(result.swapped),
+          static_cast<unsigned long long>(result.deleted),
+          static_cast<unsigned long long>(result.undecided),
           static_cast<unsigned long long>(result.events),
           static_cast<double>(result.nanos) / 1e9, result.profile.c_str());
       fflush(stdout);

@@ -136,15 +136,11 @@ void Checks::OnLeader(NodeId node, GroupId id, const raft::Core& core,
   }
 }
 
-// The entry of the leader's own term that it now takes for committed, and with
-// it all before (paper section 5.4.2).
-void Checks::OnLeaderCommit(NodeId node, GroupId id, const raft::Core& core,
-                            const raft::Configuration& configuration) {
-  Group& group = groups_[id];
-  const Index commit = core.commit();
-  if (commit <= group.last()) return;
-  const LogPosition at{core.term(), commit};
-  const ShadowLog* example = nullptr;
+// Whether a majority of each half has `at` on its disk. `*example` is a log
+// that still holds it.
+std::string Checks::NotDurable(GroupId id, LogPosition at,
+                               const raft::Configuration& configuration,
+                               const ShadowLog** example) const {
   for (const auto* half : {&configuration.voters, &configuration.outgoing}) {
     if (half->empty()) continue;
     size_t have = 0;
@@ -152,17 +148,38 @@ void Checks::OnLeaderCommit(NodeId node, GroupId id, const raft::Core& core,
       const ShadowLog* log = Durable(voter, id);
       if (log == nullptr || !log->Covers(at)) continue;
       ++have;
-      if (log->start.index < commit) example = log;
+      if (log->start.index < at.index) *example = log;
     }
     if (have * 2 > half->size()) continue;
-    return Fail(absl::StrCat("P6 ", Name(node, id), "commits ",
-                             raft::Describe(at), ", which is durable on ", have,
-                             " of ", half->size(), " in ",
-                             raft::Describe(configuration)));
+    return absl::StrCat("which is durable on ", have, " of ", half->size(),
+                        " in ", raft::Describe(configuration));
   }
-  if (example == nullptr) {
+  return *example == nullptr ? "which no log holds" : "";
+}
+
+// The entry of the leader's own term that it now takes for committed, and with
+// it all before (paper section 5.4.2). By what was in force before this step,
+// or by what came into force within it: several answers may come in one step,
+// and the first of them end a change of members.
+void Checks::OnLeaderCommit(NodeId node, GroupId id, const raft::Core& core,
+                            const raft::Configuration& before) {
+  Group& group = groups_[id];
+  const Index commit = core.commit();
+  if (commit <= group.last()) return;
+  const LogPosition at{core.term(), commit};
+  const ShadowLog* example = nullptr;
+  raft::Configuration configuration = before;
+  std::string missing = NotDurable(id, at, before, &example);
+  if (!missing.empty()) {
+    configuration = core.Status().configuration;
+    if (configuration != before) {
+      example = nullptr;
+      missing = NotDurable(id, at, configuration, &example);
+    }
+  }
+  if (!missing.empty()) {
     return Fail(absl::StrCat("P6 ", Name(node, id), "commits ",
-                             raft::Describe(at), ", which no log holds"));
+                             raft::Describe(at), ", ", missing));
   }
   for (Index i = group.last() + 1; i <= commit; ++i) {
     group.committed.push_back(example->TermAt(i).value_or(Term()));

@@ -104,7 +104,11 @@ class Checks {
                 const ShadowLog& written, bool log_idle);
   void OnLeaderCommit(raft::NodeId node, raft::GroupId id,
                       const raft::Core& core,
-                      const raft::Configuration& configuration);
+                      const raft::Configuration& before);
+  // What `at` lacks to be committed in this configuration; empty: nothing.
+  std::string NotDurable(raft::GroupId id, raft::LogPosition at,
+                         const raft::Configuration& configuration,
+                         const ShadowLog** example) const;
   void OnApplied(raft::NodeId node, raft::GroupId id, raft::Index before,
                  const kv::StateMachine& machine, const ShadowLog& written);
   void OnVote(raft::NodeId node, raft::GroupId group, raft::Term term,

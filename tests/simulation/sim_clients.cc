@@ -13,6 +13,8 @@ namespace {
 constexpr uint64_t kTimeout = 5 * kSecond;  // of an operation
 constexpr uint64_t kClientTick = 10 * kMillisecond;
 constexpr uint64_t kBrokenAfter = 2 * kSecond;
+// Versions of a key that a client remembers.
+constexpr size_t kKnown = 4;
 
 server::OpKind KindOf(client::OpKind kind) {
   switch (kind) {
@@ -30,6 +32,22 @@ server::OpKind KindOf(client::OpKind kind) {
       return server::OpKind::kOpenSession;
   }
   return server::OpKind::kGet;
+}
+
+client::OpKind RequestKindOf(test::Kind kind) {
+  switch (kind) {
+    case test::Kind::kGet:
+      return client::OpKind::kGet;
+    case test::Kind::kPut:
+      return client::OpKind::kPut;
+    case test::Kind::kDelete:
+      return client::OpKind::kDelete;
+    case test::Kind::kAppend:
+      return client::OpKind::kAppend;
+    case test::Kind::kCas:
+      return client::OpKind::kCas;
+  }
+  return client::OpKind::kGet;
 }
 
 // As server/operation_codec.cc and client/wire.cc together.
@@ -151,24 +169,62 @@ test::Operation SimClient::Draw(client::Request* request) {
   const auto key = static_cast<int>(random_.Below(all));
   const bool append = key >= p.keys;
   operation.key = append ? AppendKey(key - p.keys) : PutKey(key);
-  operation.kind = random_.Chance(3, 10) ? test::Kind::kGet
-                   : append              ? test::Kind::kAppend
-                                         : test::Kind::kPut;
-  request->key = operation.key;
-  request->kind = operation.kind == test::Kind::kGet ? client::OpKind::kGet
-                  : append                           ? client::OpKind::kAppend
-                                                     : client::OpKind::kPut;
-  if (operation.kind != test::Kind::kGet) {
-    operation.value = absl::StrCat(number_, ".", next_value_++);
-    if (append) {
-      operation.value += ";";
-    } else if (p.value_bytes > operation.value.size()) {
-      operation.value += '/';
-      operation.value.resize(p.value_bytes, 'x');
+  operation.kind = append ? test::Kind::kAppend : test::Kind::kPut;
+  if (random_.Chance(3, 10)) {
+    operation.kind = test::Kind::kGet;
+  } else if (!append) {
+    const uint64_t lot = random_.Below(100);
+    if (lot < p.delete_percent) {
+      operation.kind = test::Kind::kDelete;
+    } else if (lot < p.delete_percent + p.cas_percent) {
+      operation.kind = test::Kind::kCas;
     }
-    request->value = operation.value;
   }
+  request->key = operation.key;
+  request->kind = RequestKindOf(operation.kind);
+  if (request->IsWrite()) DrawWrite(&operation, request);
   return operation;
+}
+
+void SimClient::DrawWrite(test::Operation* operation,
+                          client::Request* request) {
+  const Profile& p = world_->profile();
+  if (operation->kind == test::Kind::kCas) {
+    // Mostly the newest version that it knows, else one that has most likely
+    // been replaced, or that there is none.
+    const std::deque<Known>& known = known_[operation->key];
+    const uint64_t lot = random_.Below(10);
+    if (!known.empty() && lot < 9) {
+      const size_t at =
+          lot < 7 ? known.size() - 1 : random_.Below(known.size());
+      request->expected = known[at].version;
+      operation->expected = known[at].value;
+    }
+  }
+  if (operation->kind == test::Kind::kDelete) return;
+  std::string& value = operation->value;
+  value = absl::StrCat(number_, ".", next_value_++);
+  if (operation->kind == test::Kind::kAppend) {
+    value += ";";
+  } else if (p.value_bytes > value.size()) {
+    value += '/';
+    value.resize(p.value_bytes, 'x');
+  }
+  request->value = value;
+}
+
+// What is stored under the key as far as this answer tells.
+void SimClient::Remember(const test::Operation& operation) {
+  if (world_->profile().cas_percent == 0) return;
+  Known now{operation.version, *operation.seen};
+  if (operation.kind == test::Kind::kDelete) {
+    now = Known();
+  } else if (operation.kind == test::Kind::kPut || operation.swapped) {
+    now.value = operation.value;
+  }
+  std::deque<Known>& known = known_[operation.key];
+  known.push_back(std::move(now));
+  if (known.size() > kKnown) known.pop_front();
 }
 
 void SimClient::Submit(int worker, client::Request request,
@@ -193,7 +249,14 @@ void SimClient::Finished(int worker, Call* call) {
     operation.outcome = test::Outcome::kDone;
     operation.seen = outcome.found ? test::Stored(outcome.value)
                                    : test::Stored(std::nullopt);
+    operation.version = outcome.version;
+    operation.swapped =
+        operation.kind == test::Kind::kCas && outcome.code == KV739_OK;
+    if (operation.kind != test::Kind::kAppend) Remember(operation);
     ++world_->result().done;
+    world_->result().swapped += operation.swapped ? 1 : 0;
+    world_->result().deleted +=
+        operation.kind == test::Kind::kDelete && outcome.found ? 1 : 0;
   } else if (outcome.code == KV739_E_UNKNOWN) {
     operation.outcome = test::Outcome::kUnknown;
     ++world_->result().unknown;
@@ -313,15 +376,17 @@ void SimClient::SendTo(client::NodeIndex node) {
             if (life == life_) After(kMillisecond, broken);
             return;
           }
-          server->Deliver([server, to = AnswerTo{number_, life, node},
-                           operations = std::move(operations)]() mutable {
-            const auto sink = std::make_shared<Sink>(server, to);
-            for (server::Operation& operation : operations) {
-              operation.sink = sink;
-              operation.start_nanos = server->clock().MonotonicNanos();
-            }
-            server->host()->Submit(std::move(operations));
-          });
+          server->Deliver(
+              [server, to = AnswerTo{number_, life, node},
+               operations = std::move(operations)]() mutable {
+                const auto sink = std::make_shared<Sink>(server, to);
+                for (server::Operation& operation : operations) {
+                  operation.sink = sink;
+                  operation.start_nanos = server->clock().MonotonicNanos();
+                }
+                server->host()->Submit(std::move(operations));
+              },
+              /*of_client=*/true);
         });
     if (!carried) After(kBrokenAfter, broken);
   }

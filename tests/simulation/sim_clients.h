@@ -4,6 +4,8 @@
 #define KV739_TESTS_SIMULATION_SIM_CLIENTS_H_
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -46,6 +48,11 @@ class SimClient {
  private:
   class Call;
   class Sink;
+  // A version of a key that this client was told of.
+  struct Known {
+    kv::Version version = 0;
+    test::Stored value;
+  };
   struct Worker {
     std::shared_ptr<Call> call;
     test::Operation operation;
@@ -58,6 +65,8 @@ class SimClient {
   void Submit(int worker, client::Request request, test::Operation operation);
   void Finished(int worker, Call* call);
   test::Operation Draw(client::Request* request);
+  void DrawWrite(test::Operation* operation, client::Request* request);
+  void Remember(const test::Operation& operation);
   void Pump();
   void SendTo(client::NodeIndex node);
   void FetchMap(client::NodeIndex node);
@@ -82,10 +91,11 @@ class SimClient {
   bool stopping_ = false;
   bool reading_ = false;
   std::vector<std::string> to_read_;
+  std::map<std::string, std::deque<Known>> known_;  // by key, newest last
   std::vector<test::Operation> history_;
 };
 
-// Keys of puts and gets, and of appends and gets.
+// Keys of puts, deletes, compare-and-swaps and gets, and of appends and gets.
 std::string PutKey(int number);
 std::string AppendKey(int number);
 

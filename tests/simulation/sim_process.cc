@@ -60,6 +60,8 @@ absl::StatusOr<std::vector<server::HostedReplica>> SimServer::OpenStorage(
   options.segment_bytes = world_->profile().segment_bytes;
   options.cache_bytes = 64 << 10;
   options.direct = world_->profile().direct;
+  options.format_version =
+      upgraded_ ? wal::kFormatVersion : wal::kFormatVersion - 1;
   options.new_log_id = world_->random().Next() | 1;
   auto wal = wal::Wal::Open(&disk_->files, "/wal", options);
   if (!wal.ok()) return wal.status();
@@ -87,7 +89,7 @@ void SimServer::CheckFound(const std::vector<server::HostedReplica>& replicas) {
     world_->checks().Fail(
         absl::StrCat("P10 server ", index_, " group ", group.value(),
                      " starts without what its disk had: ", missing,
-                     suspect_ ? " (after a bit flip)" : ""));
+                     suspect_ ? " (after damage)" : ""));
   }
   disk_->durable = found;
   disk_->under_way.clear();

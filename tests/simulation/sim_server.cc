@@ -4,6 +4,7 @@
 
 #include "server/replica.h"
 #include "tests/simulation/sim_clients.h"
+#include "tests/simulation/sim_damage.h"
 #include "tests/simulation/sim_joining.h"
 #include "tests/simulation/sim_process.h"
 #include "tests/simulation/sim_streams.h"
@@ -17,6 +18,7 @@ SimServer::SimServer(World* world, int index, kv::Address address, bool later)
       address_(std::move(address)),
       later_(later),
       clock_(&world->queue()),
+      upgraded_(!world->profile().has(Fault::kOldFormat)),
       disk_(std::make_unique<Disk>(world->profile().direct,
                                    world->random().Next())) {
   if (world->profile().has(Fault::kClockRate)) {
@@ -80,14 +82,14 @@ void SimServer::After(uint64_t delay, Task task) {
                       });
 }
 
-void SimServer::Deliver(Task task) {
-  if (running()) Run(life_, std::move(task));
+void SimServer::Deliver(Task task, bool of_client) {
+  if (running()) Run(life_, std::move(task), of_client);
 }
 
-void SimServer::Run(uint64_t life, Task task) {
+void SimServer::Run(uint64_t life, Task task, bool of_client) {
   if (life != life_) return;
   if (paused_) {
-    deferred_.push_back(std::move(task));
+    deferred_.push_back({std::move(task), of_client});
     return;
   }
   task();
@@ -185,6 +187,10 @@ void SimServer::Start(bool join) {
   injected_ = false;
   disk_->files.FailAt(0);
   sync_fails_ = false;
+  if (!upgraded_ && disk_->directory.initialized()) {
+    upgraded_ = world_->calm() || world_->random().Chance(1, 2);
+    if (upgraded_) Note("upgraded");
+  }
   Note("start");
   if (!world_->calm() && world_->profile().has(Fault::kSyncFailure) &&
       world_->random().Chance(1, 10)) {
@@ -302,10 +308,15 @@ void SimServer::Resume() {
   if (!paused_) return;
   Note("resume");
   paused_ = false;
-  std::vector<Task> deferred;
+  std::vector<Deferred> deferred;
   deferred.swap(deferred_);
+  // What waits on different connections is read in any order.
+  if (world_->random().Chance(1, 2)) {
+    std::stable_partition(deferred.begin(), deferred.end(),
+                          [](const Deferred& d) { return d.of_client; });
+  }
   const uint64_t life = life_;
-  for (Task& task : deferred) Run(life, std::move(task));
+  for (Deferred& d : deferred) Run(life, std::move(d.task), d.of_client);
 }
 
 void SimServer::Wipe() {
@@ -380,20 +391,17 @@ void SimServer::FlushStore() {
 }
 
 bool SimServer::FlipBit() {
-  const std::vector<std::string> paths = disk_->files.Paths();
-  if (paths.empty()) return false;
-  sim::SimRandom& random = world_->random();
-  const std::string& path = paths[random.Below(paths.size())];
-  const std::string bytes = disk_->files.Contents(path);
-  for (int i = 0; i < 50 && !bytes.empty(); ++i) {
-    const uint64_t at = random.Below(bytes.size());
-    if (bytes[at] == 0) continue;
-    disk_->files.FlipBit(path, at * 8 + random.Below(8));
-    suspect_ = true;
-    Note("bit flipped", at);
-    return true;
-  }
-  return false;
+  if (!world::FlipBit(&disk_->files, &world_->random())) return false;
+  suspect_ = true;
+  Note("bit flipped");
+  return true;
+}
+
+bool SimServer::MisdirectWrite() {
+  if (!Misdirect(&disk_->files, &world_->random())) return false;
+  suspect_ = true;
+  Note("write misdirected");
+  return true;
 }
 
 void SimServer::EndFaults() {

@@ -116,7 +116,8 @@ class SimServer {
   void StallStore(uint64_t nanos);
   void FillDisk(uint64_t nanos, bool really);
   bool FlipBit();
-  // A bit of its disk was flipped since it started last.
+  bool MisdirectWrite();
+  // Its disk was damaged since it started last.
   bool suspect() const { return suspect_; }
   // No fault: a store may write out what it holds at any time.
   void FlushStore();
@@ -126,7 +127,7 @@ class SimServer {
   // In this process, after a time; late when it is paused.
   void After(uint64_t delay, Task task);
   // In the process that runs now, if any.
-  void Deliver(Task task);
+  void Deliver(Task task, bool of_client = false);
   // Within a step: an answer for a client leaves at its end.
   void Answer(const AnswerTo& to, client::Answer answer);
 
@@ -165,7 +166,7 @@ class SimServer {
     client::Answer answer;
   };
 
-  void Run(uint64_t life, Task task);
+  void Run(uint64_t life, Task task, bool of_client = false);
   void FinishStep();
   void Look();
   void Send();
@@ -195,6 +196,7 @@ class SimServer {
   const kv::Address address_;
   const bool later_;
   SimClock clock_;
+  bool upgraded_;  // writes the newest format
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<Process> process_;
   ShadowLogs written_;  // to the log of this process
@@ -204,7 +206,11 @@ class SimServer {
   bool join_ = false;
   bool gone_ = false;
   bool paused_ = false;
-  std::vector<Task> deferred_;
+  struct Deferred {
+    Task task;
+    bool of_client = false;
+  };
+  std::vector<Deferred> deferred_;
   bool doomed_ = false;
   bool doom_power_loss_ = false;
   bool suspect_ = false;

@@ -91,6 +91,9 @@ void FaultMaker::Make(Fault fault) {
     case Fault::kFlip:
       if (world_->CanLoseDisk(*any)) any->FlipBit();
       return;
+    case Fault::kMisdirect:
+      if (world_->CanLoseDisk(*any)) any->MisdirectWrite();
+      return;
     case Fault::kSyncFailure:
       return any->FailWrite();
     case Fault::kReadError:

@@ -36,6 +36,8 @@ constexpr std::array<Kind, kFaults> kKinds = {{
     {"restart", 20, 8'000},
     {"wipe", 20, 12'000},
     {"flip", 20, 8'000},
+    {"misdirect", 20, 6'000},
+    {"old-format", 30, 0},
     {"read-error", 15, 6'000},
     {"sync-failure", 20, 8'000},
     {"full-disk", 15, 9'000},
@@ -50,6 +52,8 @@ constexpr std::array<Kind, kFaults> kKinds = {{
     {"audit", 25, 3'000},
     {"client-crash", 25, 4'000},
     {"client-loss", 25, 0},
+    {"delete", 60, 0},
+    {"cas", 60, 0},
 }};
 
 constexpr uint64_t kStream = 0x9f0f11e5;
@@ -123,6 +127,10 @@ Profile DrawProfile(const Options& options) {
   if (p.has(Fault::kReplace)) p.replace_after_ticks = replace;
   p.segment_bytes = random.Chance(1, 2) ? 64 << 10 : 256 << 10;
   p.direct = random.Chance(1, 2);
+  const auto deletes = static_cast<uint32_t>(random.Between(1, 30));
+  const auto swaps = static_cast<uint32_t>(random.Between(5, 60));
+  if (p.has(Fault::kDelete)) p.delete_percent = deletes;
+  if (p.has(Fault::kCas)) p.cas_percent = swaps;
   return p;
 }
 

@@ -37,6 +37,8 @@ enum class Fault : uint8_t {
   kWipe,     // the disk is lost: comes back under a new identity
   // disks
   kFlip,         // a bit at rest
+  kMisdirect,    // sectors lie at the place of others
+  kOldFormat,    // servers begin with the format before, and are upgraded
   kReadError,    // the log cannot be read for a moment
   kSyncFailure,  // one write or sync
   kFullDisk,
@@ -53,6 +55,8 @@ enum class Fault : uint8_t {
   kAudit,
   kClientCrash,
   kClientLoss,  // messages between clients and servers
+  kDelete,      // of keys that are put
+  kCas,         // of keys that are put
   kCount,
 };
 inline constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);
@@ -67,10 +71,12 @@ struct Profile {
   int later = 0;           // that may join while it runs
   int clients = 3;         // handles
   int workers = 2;         // operations at a time, of each
-  int keys = 8;            // of puts and gets
+  int keys = 8;            // of puts, gets, deletes, compare-and-swaps
   int append_keys = 2;     // of appends and gets
   uint32_t think_ms = 20;  // between two operations of a worker, mean
   uint32_t value_bytes = 64;
+  uint32_t delete_percent = 0;  // of the writes to keys that are put
+  uint32_t cas_percent = 0;
 
   // Per mille of messages.
   uint32_t loss = 0;

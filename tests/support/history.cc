@@ -42,18 +42,27 @@ std::string Milliseconds(Nanos at, Nanos origin) {
 
 std::string Describe(const Operation& operation, Nanos origin) {
   static constexpr absl::string_view kKinds[] = {"put", "get", "append",
-                                                 "delete"};
+                                                 "delete", "compare-and-swap"};
   static constexpr absl::string_view kOutcomes[] = {"done", "unknown",
                                                     "refused"};
   const bool writes =
-      operation.kind == Kind::kPut || operation.kind == Kind::kAppend;
+      operation.kind != Kind::kGet && operation.kind != Kind::kDelete;
   std::string text = absl::StrCat(
       kKinds[static_cast<int>(operation.kind)],
       writes ? absl::StrCat(" ", Show(operation.value)) : "", " by client ",
       operation.client, ", ", Milliseconds(operation.start, origin), " to ",
       Milliseconds(operation.end, origin), " ms, ",
       kOutcomes[static_cast<int>(operation.outcome)]);
+  if (operation.kind == Kind::kCas) {
+    absl::StrAppend(&text, ", expected ", Show(operation.expected));
+    if (operation.outcome == Outcome::kDone) {
+      absl::StrAppend(&text, operation.swapped ? ", swapped" : ", differed");
+    }
+  }
   if (operation.seen) absl::StrAppend(&text, ", saw ", Show(*operation.seen));
+  if (operation.version != 0) {
+    absl::StrAppend(&text, ", version ", operation.version);
+  }
   return text;
 }
 

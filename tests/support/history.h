@@ -44,7 +44,7 @@ inline constexpr Nanos kNever = std::numeric_limits<Nanos>::max();
 // What is stored under a key; nullopt: no such key.
 using Stored = std::optional<std::string>;
 
-enum class Kind { kPut, kGet, kAppend, kDelete };
+enum class Kind { kPut, kGet, kAppend, kDelete, kCas };
 enum class Outcome {
   kDone,
   kUnknown,  // may have taken effect, or may yet
@@ -61,6 +61,13 @@ struct Operation {
   std::optional<Stored> seen;
   Nanos start = 0;
   Nanos end = 0;
+  // Of a write that was done its own, else that of what was seen; 0: of
+  // nothing, or not known.
+  uint64_t version = 0;
+  // Of a compare-and-swap: what must be there for it to write, as its client
+  // knew it by its version; and whether it has written, when it is done.
+  Stored expected;
+  bool swapped = false;
 };
 // One line for people: what, when (in ms after `origin`) and with what result.
 std::string Describe(const Operation& operation, Nanos origin);
@@ -77,7 +84,9 @@ enum class Fault {
   kNoOrder,        // pieces of the chain that can stand in no order
   kLost,           // a done append is not in the final value
   kDoubled,        // a token is there twice
-  kWrongOld,       // an append saw something else than the part before it
+  kWrongOld,       // a write saw something else than what was before it
+  kWrongSwap,      // a compare-and-swap compared with something else
+  kWrongVersion,   // two values of one version, or one value of two
 };
 struct Violation {
   Fault fault;
@@ -96,6 +105,21 @@ std::optional<Violation> CheckPuts(const std::vector<Operation>& operations);
 std::optional<Violation> CheckAppends(const std::vector<Operation>& operations,
                                       const std::string& key,
                                       const Stored& final_value);
+
+// Puts, gets, deletes and compare-and-swaps with their versions; values that
+// are written unique per key. Every key is missing at first. The writes of a
+// key stand in a chain by their versions: each saw what the one before it left
+// (but for a delete of unknown outcome, which nobody can place), each
+// compare-and-swap did what it had to by what it saw, and the order agrees with
+// real time. Needs no search and finds no more than this: IsLinearizable() has
+// the last word, as in CheckMixed().
+std::optional<Violation> CheckVersions(
+    const std::vector<Operation>& operations);
+
+// CheckVersions(), and then whether an order exists at all, for each key.
+// `*undecided`, when given, counts keys for which the search gave up.
+std::optional<Violation> CheckMixed(const std::vector<Operation>& operations,
+                                    uint64_t* undecided = nullptr);
 
 // Gathers operations of many threads.
 class History {

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rocksdb/db.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -318,6 +320,38 @@ TEST(RocksEngine, MissingFilesAreDataLoss) {
         << part << ": " << engine.status();
     EXPECT_TRUE(absl::StrContains(engine.status().message(), dir.path()));
   }
+}
+
+// Nothing that RocksDB recovers can contradict itself where there is nothing to
+// recover: no log of its own, with or without holes (D6), and one column family
+// that cannot fall behind another (D5).
+TEST(RocksEngine, HasNoLogAndOneColumnFamily) {
+  TempDir dir;
+  auto engine = OpenRocksEngine(dir.path(), SmallEngine());
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto expect_empty_logs = [&] {
+    for (const fs::path& file : FilesLike(dir.path(), ".log")) {
+      if (!std::isdigit(file.filename().string()[0])) continue;
+      EXPECT_EQ(fs::file_size(file), 0u) << file;
+    }
+  };
+  for (int round = 0; round < 3; ++round) {
+    const auto batch = (*engine)->NewBatch();
+    for (int i = 0; i < 100; ++i) {
+      batch->Put(absl::StrCat("key", i), std::string(1'000, 'a' + round));
+    }
+    batch->DeleteRange("key5", "key6");
+    ASSERT_TRUE((*engine)->Apply(batch.get()).ok());
+    expect_empty_logs();
+    ASSERT_TRUE((*engine)->Flush().ok());
+    expect_empty_logs();
+  }
+  engine->reset();
+  std::vector<std::string> families;
+  const rocksdb::Status listed = rocksdb::DB::ListColumnFamilies(
+      rocksdb::DBOptions(), dir.path(), &families);
+  ASSERT_TRUE(listed.ok()) << listed.ToString();
+  EXPECT_THAT(families, testing::ElementsAre("default"));
 }
 
 TEST(RocksEngine, DamagedDataIsDataLossAndNeverAWrongAnswer) {

@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kv/cluster_file.h"
+#include "kv/directory.h"
 #include "kv/records.h"
 #include "tests/unit/kv/state_support.h"
 
@@ -172,6 +174,84 @@ TEST_P(SnapshotTest, IsOfOneInstantWhileWritesGoOn) {
   ASSERT_TRUE(writer->Commit().ok());
   EXPECT_EQ(HashOf(target.get()), hash);
   EXPECT_NE(sender_.Hash(), hash);
+}
+
+// Whatever the label says is of the instant that the content is of, and so are
+// members, sessions and the directory, while all of them go on changing (S5).
+TEST_P(SnapshotTest, LabelAndContentAreOfOneInstant) {
+  TestGroup sender(GetParam(), kDirectoryGroup);
+  const ClusterMap map =
+      InitialClusterMap(*ParseClusterFile("a:1\nb:1\nc:1\nd:1\n", "test"));
+  const auto change = [&](const std::string& bytes) {
+    Command command;
+    command.op = Op::kDirectory;
+    command.value = bytes;
+    EXPECT_EQ(sender.Do(command).code, ApplyCode::kOk);
+  };
+  const auto add = [&](uint64_t id) {
+    NodeInfo node = map.nodes[0];
+    node.id = raft::NodeId(id);
+    node.address.port = static_cast<uint16_t>(1'000 + id);
+    change(EncodeDirectoryChange(AddNode{node}));
+  };
+  const auto with_voter = [&](uint64_t id) {
+    raft::Configuration configuration = ThreeVoters();
+    configuration.voters.push_back(raft::NodeId(id));
+    sender.log().Add(raft::EntryKind::kConfiguration,
+                     raft::EncodeConfiguration(configuration));
+    sender.ApplyRest();
+    return configuration;
+  };
+  change(EncodeDirectoryChange(Bootstrap{map}));
+  Fill(&sender, 12, 300'000);
+  add(100);
+  const raft::Configuration configuration = with_voter(4);
+  const raft::LogPosition applied = sender.machine().applied();
+  const Version version = sender.machine().last_version();
+  const ClusterMap directory = *sender.machine().directory();
+
+  auto reader = SnapshotReader::Open(&sender.engine(), kDirectoryGroup);
+  ASSERT_TRUE(reader.ok());
+  TestEngine target(GetParam());
+  auto writer =
+      SnapshotWriter::Create(target.get(), kDirectoryGroup, dir_.path());
+  ASSERT_TRUE(writer.ok());
+  std::string chunk;
+  for (uint64_t i = 1;; ++i) {
+    with_voter(4 + i);
+    add(100 + i);
+    sender.OpenSession();
+    sender.Do(Op::kPut, "key3", absl::StrCat("later", i));
+    if (i % 3 == 0) {
+      ASSERT_TRUE(sender.engine().Flush().ok());
+    }
+    // Another place in the same content, as a broken stream goes on.
+    if (i == 2) {
+      auto fork = (*reader)->Fork();
+      ASSERT_TRUE(
+          fork->Seek((*writer)->next_chunk(), (*writer)->last_key()).ok());
+      *reader = std::move(fork);
+    }
+    const absl::StatusOr<bool> more = (*reader)->Next(&chunk);
+    ASSERT_TRUE(more.ok());
+    if (!*more) break;
+    ASSERT_TRUE((*writer)->Add(chunk).ok());
+  }
+  EXPECT_EQ((*reader)->meta().applied, applied);
+  EXPECT_EQ((*reader)->meta().configuration, configuration);
+  EXPECT_EQ((*writer)->position(), applied);
+  ASSERT_TRUE((*writer)->Commit().ok());
+
+  auto machine = StateMachine::Open(target.get(), kDirectoryGroup);
+  ASSERT_TRUE(machine.ok()) << machine.status();
+  EXPECT_EQ((*machine)->applied(), applied);
+  EXPECT_EQ((*machine)->configuration(), configuration);
+  EXPECT_EQ((*machine)->last_version(), version);
+  EXPECT_EQ((*machine)->session_count(), 1u);
+  EXPECT_EQ((*machine)->Get("key3")->value, Noise(300'000, 3));
+  ASSERT_NE((*machine)->directory(), nullptr);
+  EXPECT_EQ(*(*machine)->directory(), directory);
+  EXPECT_GT(sender.machine().directory()->epoch, directory.epoch);
 }
 
 TEST_P(SnapshotTest, CrashLeavesOldOrNew) {

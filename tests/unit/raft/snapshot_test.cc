@@ -358,6 +358,18 @@ TEST(Paper7, L5AFollowerWhoseWindowWasLostBehindTheStartGetsASnapshot) {
   EXPECT_EQ(core.needs_snapshot, Nodes({2}));
 }
 
+// Writes would stop for as long as the snapshot takes.
+TEST(Paper7, E7LeadershipDoesNotGoToWhoNeedsASnapshot) {
+  CoreUnderTest core = LeaderWithoutTheStart();
+  core.Answer(2, Ack(1, 1));
+  ASSERT_FALSE(core.needs_snapshot.empty());
+  EXPECT_EQ(core->TransferLeadership(NodeId(2)).code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(core->Status().transferring);
+  EXPECT_TRUE(core->Propose({MakePayload("x")}).ok());
+  EXPECT_EQ(core->BestTransferTarget(), NodeId(3));
+}
+
 TEST(Paper7, WhoIsDownIsSentNoSnapshot) {
   CoreUnderTest core = LeaderWithoutTheStart();
   core.Answer(2, Ack(1, 1));

@@ -450,5 +450,109 @@ TEST(HostTest, AVoterThatStartsWithAMapFromBeforeItWasOneForgetsNothing) {
   EXPECT_TRUE(cluster.Stats(10).replicas.empty());
 }
 
+// A replica that was made by an early message, or again by a late one, would
+// have a say in a group that it is not in (H5, O4).
+TEST(HostTest, MessagesOfAGroupThatItIsNotInMakeNoReplica) {
+  constexpr raft::GroupId kOther{1};
+  HostCluster cluster(11);
+  const raft::NodeId peer = cluster.map().nodes[6].id;
+  const raft::LogPosition far{raft::Term(9), raft::Index(900)};
+  raft::Configuration everybody;
+  for (const auto& node : cluster.map().nodes) {
+    everybody.voters.push_back(node.id);
+  }
+  std::sort(everybody.voters.begin(), everybody.voters.end());
+  raft::AppendEntries append;
+  append.term = raft::Term(9);
+  append.previous = kv::kFirstPosition;
+  append.entries.push_back({raft::Term(9), kv::kFirstPosition.index + 1,
+                            raft::EntryKind::kNoop, raft::MakePayload("")});
+  const auto expect_nothing = [&](int node) {
+    ASSERT_TRUE(cluster.Stats(node).replicas.empty());
+    const std::vector<raft::Message> messages = {
+        append,
+        raft::Heartbeat{raft::Term(9), raft::Index(2), 1},
+        raft::RequestVote{raft::Term(9), far, true, false},
+        raft::RequestVote{raft::Term(9), far, false, true},
+        raft::InstallSnapshot{raft::Term(9), {far, everybody}},
+        raft::TimeoutNow{raft::Term(9)}};
+    for (const raft::Message& message : messages) {
+      cluster.host(node)->OnPeerMessages(peer, {{kOther, message}});
+      EXPECT_TRUE(cluster.Stats(node).replicas.empty()) << message.index();
+    }
+    cluster.Tick(60);
+    EXPECT_TRUE(cluster.Stats(node).replicas.empty());
+    EXPECT_EQ(cluster.Stats(node).peer_messages_dropped, messages.size());
+  };
+  expect_nothing(10);  // a spare, so far
+  Replace(cluster, kOther, 5, 10);
+  cluster.Tick(10);
+  expect_nothing(5);  // was a member until just now
+  Operation put = Put("a", "1");
+  EXPECT_EQ(cluster.Call(put).code, ReplyCode::kOk);
+}
+
+// Who has been idle for how long is told by indexes: clocks that jump by days,
+// on all servers, end no session (K3).
+TEST(HostTest, NoClockEndsASession) {
+  HostCluster cluster(5);
+  const uint64_t now = cluster.clock().WallMillis();
+  constexpr uint64_t kDay = 86'400'000;
+  const kv::SessionId session = OpenSession(cluster);
+  const Reply first = cluster.Call(With(Put("a", "1"), session, 1));
+  kv::Sequence sequence = 1;
+  for (const uint64_t wall :
+       {now + kDay, now - kDay, now + 400 * kDay, uint64_t{1}, now}) {
+    cluster.clock().SetWall(wall);
+    cluster.Tick(20);
+    // Others write and open sessions at that time.
+    ASSERT_EQ(cluster.Call(Put("b", "x")).code, ReplyCode::kOk);
+    OpenSession(cluster);
+    cluster.Crash(cluster.ElectLeader(kGroup));
+    for (int n = 0; n < 5; ++n) {
+      if (!cluster.running(n)) cluster.Restart(n);
+    }
+    const Reply again = cluster.Call(With(Put("a", "1"), session, 1));
+    EXPECT_EQ(again.code, ReplyCode::kOk) << again.message;
+    EXPECT_EQ(again.version, first.version);
+    EXPECT_FALSE(again.found);
+    const Reply next = cluster.Call(With(Put("a", "2"), session, ++sequence));
+    EXPECT_EQ(next.code, ReplyCode::kOk) << next.message;
+    EXPECT_GT(next.version, first.version);
+  }
+}
+
+// It has told another to lead at once and hears no more: what it has is old as
+// soon as that one leads, however short ago it was confirmed (R3).
+TEST(HostTest, ALeaderThatHasHandedOverAnswersNoReadAlone) {
+  HostCluster cluster(5);
+  ASSERT_EQ(cluster.Call(Put("a", "old")).code, ReplyCode::kOk);
+  const int old = cluster.ElectLeader(kGroup);
+  cluster.Tick(10);
+  const int next = (old + 2) % 5;
+  ASSERT_EQ(cluster.Call(Get("a")).value, "old");  // confirmed just now
+  cluster.SetSendHook([&](int from, int, const GroupMessage& message) {
+    if (from == next &&
+        std::holds_alternative<raft::RequestVote>(message.message)) {
+      cluster.Isolate(old, true);  // before it hears of the vote
+    }
+  });
+  cluster.host(old)->TransferLeadership(kGroup, cluster.map().nodes[next].id,
+                                        [](auto) {});
+  cluster.Settle();
+  Operation write = Put("a", "new");
+  write.tag = 21;
+  cluster.Submit(next, std::move(write));
+  ASSERT_TRUE(cluster.answers()->Has(21));
+  ASSERT_EQ(cluster.answers()->Of(21).code, ReplyCode::kOk);
+  ASSERT_EQ(cluster.Stats(old).replicas[0].core.soft.role, raft::Role::kLeader);
+  Operation read = Get("a");
+  read.tag = 22;
+  cluster.Submit(old, std::move(read));
+  EXPECT_FALSE(cluster.answers()->Has(22));
+  cluster.Tick(100);
+  EXPECT_EQ(cluster.answers()->Of(22).code, ReplyCode::kNotLeader);
+}
+
 }  // namespace
 }  // namespace kv739::server

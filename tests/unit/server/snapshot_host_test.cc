@@ -526,15 +526,27 @@ TEST_F(InstallTest, AnotherOfferMayComeWhenAllWasThrownAway) {
 }
 
 TEST_F(InstallTest, NothingIsAppliedToAStateThatIsBeingReplaced) {
+  leader_ = cluster_.ElectLeader(kGroup);
+  const int whole = (leader_ + 2) % 5;
+  cluster_.StallBackground(whole, true);  // its log is not cut
   LeaveBehind();
+  ASSERT_EQ(StatsOf(cluster_, whole).compactions, 0u);
   cluster_.StallBackground(down_, true);
   cluster_.Restart(down_);
   cluster_.Tick(10);
   EXPECT_EQ(cluster_.streams(), 0);
-  const raft::Index applied = StatsOf(cluster_, down_).core.applied;
+  ASSERT_GT(StatsOf(cluster_, down_).received.bytes, 0u);
+  const raft::CoreStatus before = StatsOf(cluster_, down_).core;
+  // The next leader has every entry that it lacks, and sends them.
+  cluster_.host(leader_)->TransferLeadership(
+      kGroup, cluster_.map().nodes[whole].id, [](auto) {});
+  cluster_.Tick(20);
+  ASSERT_EQ(cluster_.ElectLeader(kGroup), whole);
   PutMany(cluster_, 30, 5, kValueBytes);
   cluster_.Tick(10);
-  EXPECT_EQ(StatsOf(cluster_, down_).core.applied, applied);
+  const raft::CoreStatus after = StatsOf(cluster_, down_).core;
+  EXPECT_GT(after.commit, before.commit + 80);
+  EXPECT_EQ(after.applied, before.applied);
   cluster_.StallBackground(down_, false);
   ExpectEqual(1);
 }
@@ -648,6 +660,44 @@ TEST(SnapshotStoreTest, TwoGroupsAtOnce) {
               cluster.Hash(leader, group).hash);
     EXPECT_EQ(StatsOf(cluster, down[i], group).received.done, 1u);
   }
+}
+
+// Sessions come with the state: a write whose answer was lost is not done again
+// by a leader that has never seen its entry (K2).
+TEST_F(InstallTest, ARepetitionAfterASnapshotGetsItsFirstAnswer) {
+  leader_ = cluster_.ElectLeader(kGroup);
+  Operation open;
+  open.kind = OpKind::kOpenSession;
+  open.group = kGroup;
+  const kv::SessionId session = cluster_.Call(std::move(open)).session;
+  const auto append = [&](kv::Sequence sequence) {
+    Operation operation;
+    operation.kind = OpKind::kAppend;
+    operation.key = "once";
+    operation.value = absl::StrCat("<", sequence, ">");
+    operation.session = session;
+    operation.sequence = sequence;
+    operation.floor = 1;
+    return operation;
+  };
+  LeaveBehind();  // `down_` has not seen the writes that follow
+  std::vector<Reply> first;
+  for (kv::Sequence n = 1; n <= 3; ++n) {
+    first.push_back(cluster_.Call(append(n)));
+    ASSERT_EQ(first.back().code, ReplyCode::kOk);
+  }
+  PutMany(cluster_, 40, 60, kValueBytes);
+  cluster_.Tick(10);
+  cluster_.Restart(down_);
+  ExpectEqual(1);  // and it leads
+  ASSERT_EQ(StatsOf(cluster_, down_).received.done, 1u);
+  ASSERT_EQ(cluster_.ElectLeader(kGroup), down_);
+  for (kv::Sequence n = 1; n <= 3; ++n) {
+    const Reply again = cluster_.Call(append(n));
+    EXPECT_EQ(again.code, ReplyCode::kOk) << again.message;
+    EXPECT_EQ(again.version, first[n - 1].version);
+  }
+  EXPECT_EQ(cluster_.Call(Get("once")).value, "<1><2><3>");
 }
 
 // ---- a replica without a state ----

@@ -47,9 +47,23 @@ Operation Delete(Nanos start, Nanos end, Stored old) {
   op.kind = Kind::kDelete;
   return op;
 }
+Operation Cas(Stored expected, const std::string& value, Nanos start, Nanos end,
+              Stored old) {
+  Operation op = Put(value, start, end, std::move(old));
+  op.kind = Kind::kCas;
+  op.expected = std::move(expected);
+  op.swapped = *op.seen == op.expected;
+  return op;
+}
+Operation Version(uint64_t version, Operation op) {
+  op.version = version;
+  return op;
+}
 Operation Unknown(Operation op) {
   op.outcome = Outcome::kUnknown;
   op.seen.reset();
+  op.version = 0;
+  op.swapped = false;
   return op;
 }
 Operation Refused(Operation op) {
@@ -303,11 +317,13 @@ class Generator {
       Operation op;
       op.key = kKey;
       op.client = i;
-      const int kind = Below(only_unique_puts ? 5 : 8);
+      const int kind = Below(only_unique_puts ? 5 : 10);
       op.kind = kind < 3   ? Kind::kPut
                 : kind < 5 ? Kind::kGet
                 : kind < 7 ? Kind::kAppend
-                           : Kind::kDelete;
+                : kind < 8 ? Kind::kDelete
+                           : Kind::kCas;
+      if (Below(3) > 0) op.expected = std::string(1, 'a' + Below(2));
       op.value =
           only_unique_puts ? std::to_string(i) : std::string(1, 'a' + Below(2));
       const Nanos at = 10 * i;
@@ -329,11 +345,14 @@ class Generator {
         op.seen.reset();
         happens = false;
       }
+      op.swapped = op.kind == Kind::kCas && op.outcome == Outcome::kDone &&
+                   state == op.expected;
       if (happens) state = Apply(op, state);
       values.push_back(state);
     }
     for (Operation& op : operations) {
       if (!op.seen) continue;
+      if (op.kind == Kind::kCas && Below(count) == 0) op.swapped ^= true;
       if (Below(count) == 0) op.seen = values[Below(values.size())];
       if (op.kind != Kind::kGet && Below(6) == 0) op.seen.reset();
       if (Below(2 * count) == 0) {
@@ -380,6 +399,95 @@ TEST(IsLinearizable, SeesDeletesAndAppends) {
       {Append("a", 0, 1, kNothing), Append("b", 2, 3, "a"), Get(6, 7, "ba")}));
   EXPECT_FALSE(IsLinearizable({Blind(Put("a", 0, 1, kNothing)),
                                Blind(Delete(2, 3, kNothing)), Get(4, 5, "a")}));
+}
+
+TEST(IsLinearizable, SeesCompareAndSwaps) {
+  EXPECT_TRUE(IsLinearizable({Cas(kNothing, "a", 0, 1, kNothing),
+                              Cas("a", "b", 2, 3, "a"),
+                              Cas("a", "c", 4, 5, "b"), Get(6, 7, "b")}));
+  // It did not compare with what was there.
+  Operation stale = Cas("a", "c", 4, 5, "b");
+  stale.swapped = true;
+  EXPECT_FALSE(
+      IsLinearizable({Put("a", 0, 1, kNothing), Put("b", 2, 3, "a"), stale}));
+  // One of unknown outcome writes only over what it expects.
+  const Operation unknown = Unknown(Cas("a", "c", 4, 5, "a"));
+  EXPECT_TRUE(
+      IsLinearizable({Put("a", 0, 1, kNothing), unknown, Get(6, 7, "c")}));
+  EXPECT_FALSE(
+      IsLinearizable({Put("b", 0, 1, kNothing), unknown, Get(6, 7, "c")}));
+}
+
+TEST(IsLinearizable, IsNotHeldUpByManyUnknownWrites) {
+  std::vector<Operation> operations;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string value = std::to_string(i);
+    const Stored old = i == 0 ? Stored() : Stored(std::to_string(i - 1));
+    operations.push_back(i % 20 == 7 ? Unknown(Put(value, i, i + 1, old))
+                                     : Blind(Put(value, i, i + 1, old)));
+    if (i % 20 != 7) operations.back().seen = old;
+    if (i % 50 == 9) operations.push_back(Unknown(Delete(i, i + 1, kNothing)));
+    operations.push_back(Get(i + 1, i + 1, value));
+  }
+  std::vector<const Operation*> pointers;
+  for (const Operation& op : operations) pointers.push_back(&op);
+  EXPECT_EQ(IsLinearizable(pointers, 100'000), true);
+  // An old value comes back in the end.
+  operations.push_back(Get(6000, 6001, "4000"));
+  pointers.clear();
+  for (const Operation& op : operations) pointers.push_back(&op);
+  EXPECT_EQ(IsLinearizable(pointers, 1'000'000), false);
+}
+
+TEST(CheckVersions, TakesOneChain) {
+  const std::vector<Operation> operations = {
+      Version(0, Get(0, 1, kNothing)),
+      Version(5, Put("a", 2, 3, kNothing)),
+      Version(6, Cas("a", "b", 4, 5, "a")),
+      Version(6, Cas("a", "c", 6, 7, "b")),
+      Version(8, Delete(8, 9, "b")),
+      Version(9, Delete(8, 10, kNothing)),
+      Version(11, Cas(kNothing, "d", 11, 12, kNothing)),
+      Unknown(Put("u", 11, 12, kNothing)),
+      Version(12, Get(13, 14, "u")),
+      Unknown(Delete(14, 15, kNothing)),
+      Version(14, Put("e", 16, 17, kNothing))};
+  ExpectGood(CheckVersions(operations));
+  ExpectGood(CheckMixed(operations));
+}
+
+TEST(CheckVersions, FindsEachFault) {
+  const Operation a = Version(5, Put("a", 0, 1, kNothing));
+  const Operation b = Version(6, Put("b", 2, 3, "a"));
+  // Acknowledged, and not done.
+  ExpectFault(CheckVersions({a, Version(6, Delete(2, 3, "a")),
+                             Version(7, Put("c", 4, 5, "a"))}),
+              Fault::kFork, "delete");
+  ExpectFault(CheckMixed({a, Version(6, Delete(2, 3, "a")),
+                          Version(5, Get(4, 5, "a"))}),
+              Fault::kStaleRead, "delete");
+  Operation wrong = Version(7, Cas("a", "c", 4, 5, "b"));
+  wrong.swapped = true;
+  ExpectFault(CheckVersions({a, b, wrong}), Fault::kWrongSwap, "compare");
+  wrong = Version(6, Cas("b", "c", 4, 5, "b"));
+  wrong.swapped = false;
+  ExpectFault(CheckVersions({a, b, wrong}), Fault::kWrongSwap, "compare");
+  ExpectFault(CheckVersions({a, b, Version(7, Put("c", 4, 5, kNothing))}),
+              Fault::kWrongOld, "put \"c\"");
+  ExpectFault(CheckVersions({a, Version(5, Get(2, 3, "b")), b}),
+              Fault::kWrongVersion, "one version");
+  ExpectFault(CheckVersions({a, Version(7, Get(2, 3, "a"))}),
+              Fault::kWrongVersion, "two versions");
+  ExpectFault(CheckVersions({Version(7, Put("a", 0, 1, "b")),
+                             Version(6, Put("b", 2, 3, kNothing))}),
+              Fault::kRealTime, "by versions");
+  ExpectFault(CheckVersions({a, b, Version(5, Get(4, 5, "a"))}),
+              Fault::kStaleRead, "get");
+  ExpectFault(CheckVersions({a, Version(9, Get(4, 5, "x"))}),
+              Fault::kInventedValue, "nobody");
+  // Only the search sees it: nothing is read before and after what is there.
+  ExpectFault(CheckMixed({a, b, Version(0, Get(4, 5, kNothing))}),
+              Fault::kNoOrder, "no order");
 }
 
 TEST(CheckPuts, AgreesWithTheSearch) {
