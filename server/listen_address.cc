@@ -2,19 +2,21 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <memory>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace kv739::server {
 namespace {
+
+// As many as wait while the thread is busy; the kernel's own limit is lower on
+// some machines.
+constexpr int kBacklog = 4096;
 
 struct HostPort {
   std::string host;
@@ -36,47 +38,55 @@ absl::StatusOr<HostPort> Split(absl::string_view text) {
   return HostPort{std::string(host), std::to_string(port)};
 }
 
-absl::StatusOr<std::string> Numeric(const addrinfo& address) {
-  char host[NI_MAXHOST];
-  char port[NI_MAXSERV];
-  const int failed =
-      getnameinfo(address.ai_addr, address.ai_addrlen, host, sizeof(host), port,
-                  sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
-  if (failed != 0) return absl::InternalError(gai_strerror(failed));
-  return address.ai_family == AF_INET6 ? absl::StrCat("[", host, "]:", port)
-                                       : absl::StrCat(host, ":", port);
+bool operator==(const SocketAddress& a, const SocketAddress& b) {
+  return a.size == b.size && std::memcmp(&a.storage, &b.storage, a.size) == 0;
 }
 
-// 0, or why the address cannot be bound.
-int TryBind(const addrinfo& address) {
-  const int fd = socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
+uint16_t PortOf(int fd) {
+  SocketAddress bound;
+  bound.size = sizeof bound.storage;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&bound.storage), &bound.size);
+  return ntohs(bound.storage.ss_family == AF_INET6
+                   ? reinterpret_cast<sockaddr_in6*>(&bound.storage)->sin6_port
+                   : reinterpret_cast<sockaddr_in*>(&bound.storage)->sin_port);
+}
+
+// 0, or why the address cannot be listened on.
+int TryListen(const SocketAddress& address, Socket* out) {
+  const int family = address.storage.ss_family;
+  Socket fd(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return errno;
   const int on = 1;
-  // As gRPC binds: connections of a server that just ended do not matter.
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (address.ai_family == AF_INET6) {
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+  // Connections of a server that just ended do not matter.
+  setsockopt(fd.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
+    const int only = IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr) ? 0 : 1;
+    setsockopt(fd.fd(), IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
   }
-  int error = 0;
-  if (bind(fd, address.ai_addr, address.ai_addrlen) != 0) {
-    error = errno;
-  } else if (listen(fd, 1) != 0) {
-    error = errno;
+  if (bind(fd.fd(), reinterpret_cast<const sockaddr*>(&address.storage),
+           address.size) != 0 ||
+      listen(fd.fd(), kBacklog) != 0) {
+    return errno;
   }
-  close(fd);
-  return error;
+  *out = std::move(fd);
+  return 0;
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> ResolveListenAddress(
-    absl::string_view host_port) {
+void Socket::Close() {
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
+}
+
+absl::StatusOr<std::vector<SocketAddress>> ResolveHostPort(
+    absl::string_view host_port, bool numeric_only) {
   absl::StatusOr<HostPort> split = Split(host_port);
   if (!split.ok()) return split.status();
   addrinfo hints = {};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  hints.ai_flags = AI_NUMERICSERV | (numeric_only ? AI_NUMERICHOST : 0);
   addrinfo* found = nullptr;
   const int failed =
       getaddrinfo(split->host.c_str(), split->port.c_str(), &hints, &found);
@@ -86,34 +96,53 @@ absl::StatusOr<std::vector<std::string>> ResolveListenAddress(
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found,
                                                              freeaddrinfo);
-  std::vector<std::string> addresses;
-  int unusable = 0;
+  std::vector<SocketAddress> addresses;
   for (const addrinfo* a = found; a != nullptr; a = a->ai_next) {
-    const int error = TryBind(*a);
+    SocketAddress address;
+    if (a->ai_addrlen > sizeof address.storage) continue;
+    std::memcpy(&address.storage, a->ai_addr, a->ai_addrlen);
+    address.size = a->ai_addrlen;
+    // A hosts file may name an address twice.
+    bool twice = false;
+    for (const SocketAddress& known : addresses) {
+      twice = twice || known == address;
+    }
+    if (!twice) addresses.push_back(address);
+  }
+  return addresses;
+}
+
+absl::StatusOr<Listening> ListenOn(absl::string_view host_port) {
+  absl::StatusOr<std::vector<SocketAddress>> addresses =
+      ResolveHostPort(host_port);
+  if (!addresses.ok()) return addresses.status();
+  Listening listening;
+  int unusable = 0;
+  for (const SocketAddress& address : *addresses) {
+    Socket fd;
+    const int error = TryListen(address, &fd);
     if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) {
       unusable = error;  // a machine without IPv6
       continue;
     }
+    const absl::string_view port = host_port.substr(host_port.rfind(':') + 1);
     if (error == EADDRINUSE) {
       return absl::FailedPreconditionError(
-          absl::StrCat("port ", split->port, " in use (", host_port, ")"));
+          absl::StrCat("port ", port, " in use (", host_port, ")"));
     }
     if (error != 0) {
       return absl::FailedPreconditionError(absl::StrCat(
           "cannot listen on ", host_port, ": ", std::strerror(error)));
     }
-    absl::StatusOr<std::string> numeric = Numeric(*a);
-    if (!numeric.ok()) return numeric.status();
-    // A hosts file may name an address twice.
-    if (absl::c_linear_search(addresses, *numeric)) continue;
-    addresses.push_back(*std::move(numeric));
-    if (split->port == "0") break;
+    listening.port = PortOf(fd.fd());
+    listening.sockets.push_back(std::move(fd));
+    if (port == "0") break;
   }
-  if (addresses.empty()) {
+  if (listening.sockets.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "cannot listen on ", host_port, ": ", std::strerror(unusable)));
   }
-  return addresses;
+  return listening;
 }
 
 }  // namespace kv739::server

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "server/peer_stream.h"
+#include "server/peer_connection.h"
 
 namespace kv739::server {
 
@@ -11,37 +11,37 @@ PeerLink::PeerLink(raft::NodeId id, std::string address)
 
 PeerLink::~PeerLink() = default;
 
-std::shared_ptr<PeerStream> PeerLink::Stream() const {
+std::shared_ptr<PeerConnection> PeerLink::Connection() const {
   const std::lock_guard lock(mutex_);
-  return stream_;
+  return connection_;
 }
 
 void PeerLink::Send(std::vector<GroupMessage> messages) {
-  const std::shared_ptr<PeerStream> stream = Stream();
-  if (stream == nullptr) {
+  const std::shared_ptr<PeerConnection> connection = Connection();
+  if (connection == nullptr) {
     dropped_messages += messages.size();
     return;
   }
-  stream->Send(std::move(messages));
+  connection->Send(std::move(messages));
 }
 
 void PeerLink::SendToNode(NodeMessage message) {
-  const std::shared_ptr<PeerStream> stream = Stream();
-  if (stream == nullptr) {
+  const std::shared_ptr<PeerConnection> connection = Connection();
+  if (connection == nullptr) {
     ++dropped_messages;
     return;
   }
-  stream->SendToNode(std::move(message));
+  connection->SendToNode(std::move(message));
 }
 
 void PeerLink::Announce() {
-  const std::shared_ptr<PeerStream> stream = Stream();
-  if (stream != nullptr) stream->Announce(/*anyway=*/false);
+  const std::shared_ptr<PeerConnection> connection = Connection();
+  if (connection != nullptr) connection->Announce(/*anyway=*/false);
 }
 
 bool PeerLink::Connected() const {
   const std::lock_guard lock(mutex_);
-  return stream_ != nullptr && stream_->confirmed();
+  return connection_ != nullptr && connection_->confirmed();
 }
 
 PeerState PeerLink::State() const {
@@ -62,18 +62,18 @@ PeerState PeerLink::State() const {
   return state;
 }
 
-std::shared_ptr<PeerStream> PeerLink::Attach(
-    std::shared_ptr<PeerStream> stream) {
+std::shared_ptr<PeerConnection> PeerLink::Attach(
+    std::shared_ptr<PeerConnection> connection) {
   const std::lock_guard lock(mutex_);
-  stream_.swap(stream);
-  return stream;
+  connection_.swap(connection);
+  return connection;
 }
 
-bool PeerLink::Detach(const PeerStream* stream) {
-  std::shared_ptr<PeerStream> old;  // freed without the lock
+bool PeerLink::Detach(const PeerConnection* connection) {
+  std::shared_ptr<PeerConnection> old;  // freed without the lock
   const std::lock_guard lock(mutex_);
-  if (stream_.get() != stream) return false;
-  old = std::move(stream_);
+  if (connection_.get() != connection) return false;
+  old = std::move(connection_);
   return true;
 }
 

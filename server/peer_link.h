@@ -1,8 +1,8 @@
 // The connection to one peer, as it is now or being made again.
 //
 // A link lives as long as the peer is known by its address and carries the
-// counts; a stream (PeerStream) lives as long as one gRPC call. The node with
-// the smaller id opens the stream, the other one accepts it; both send on it.
+// counts; a PeerConnection lives as long as one TCP connection. The node with
+// the smaller id opens it, the other one accepts it; both send on it.
 #ifndef KV739_SERVER_PEER_LINK_H_
 #define KV739_SERVER_PEER_LINK_H_
 
@@ -18,7 +18,7 @@
 
 namespace kv739::server {
 
-class PeerStream;
+class PeerConnection;
 
 // A copy of a link's counts, for metrics. All counts rise from when
 // the peer became known by this address.
@@ -34,8 +34,8 @@ struct PeerState {
   uint64_t received_bytes = 0;
   uint64_t dropped_messages = 0;    // no connection, or the queue was full
   uint64_t malformed_messages = 0;  // received, made no sense
-  uint64_t connects = 0;            // streams that came up
-  uint64_t refused = 0;             // streams with a wrong identity
+  uint64_t connects = 0;            // connections that came up
+  uint64_t refused = 0;             // those of a wrong identity
 };
 
 class PeerLink {
@@ -54,13 +54,14 @@ class PeerLink {
   bool Connected() const;
   PeerState State() const;
 
-  // Loop thread. The new stream takes the place of the older one, which the
+  // Poller's thread. The new one takes the place of the older one, which the
   // caller ends.
-  std::shared_ptr<PeerStream> Attach(std::shared_ptr<PeerStream> stream);
+  std::shared_ptr<PeerConnection> Attach(
+      std::shared_ptr<PeerConnection> connection);
   // The one that is attached, or null.
-  std::shared_ptr<PeerStream> Stream() const;
-  // False when another stream has taken its place.
-  bool Detach(const PeerStream* stream);
+  std::shared_ptr<PeerConnection> Connection() const;
+  // False when another one has taken its place.
+  bool Detach(const PeerConnection* connection);
 
   std::atomic<uint64_t> queue_bytes{0};
   std::atomic<uint64_t> sent_messages{0};
@@ -76,8 +77,8 @@ class PeerLink {
  private:
   const raft::NodeId id_;
   const std::string address_;
-  mutable std::mutex mutex_;  // guards stream_
-  std::shared_ptr<PeerStream> stream_;
+  mutable std::mutex mutex_;  // guards connection_
+  std::shared_ptr<PeerConnection> connection_;
 };
 
 }  // namespace kv739::server

@@ -129,13 +129,7 @@ void RpcLoop::Run() {
   }
 }
 
-// Messages before the tick: a heartbeat that is already here must count
-// before the clock moves on.
 void RpcLoop::EndTurn() {
-  for (PeerBatch& batch : peer_batches_) {
-    handler_->OnPeerMessages(batch.from, std::move(batch.messages));
-  }
-  peer_batches_.clear();
   if (tick_due_) {
     tick_due_ = false;
     handler_->Tick();

@@ -1,9 +1,9 @@
 // One completion queue and the one thread that serves it: requests of
-// clients, the streams between nodes and the tick.
+// clients and the tick.
 //
 // A turn takes everything that is there (at most kMaxEventsPerTurn), gathers
-// operations and messages, and hands them over together at its end: that is
-// what makes batches without ever waiting for one.
+// operations, and hands them over together at its end: that is what makes
+// batches without ever waiting for one.
 //
 // Threads: the methods of Turn and everything marked "loop thread" belong to
 // the loop's thread. Answers start gRPC operations from any thread; OpGate
@@ -133,15 +133,8 @@ class RpcLoop {
   void AddOperation(Operation operation) {
     operations_.push_back(std::move(operation));
   }
-  void AddPeerMessages(raft::NodeId from, std::vector<GroupMessage> messages) {
-    peer_batches_.push_back({from, std::move(messages)});
-  }
 
  private:
-  struct PeerBatch {
-    raft::NodeId from;
-    std::vector<GroupMessage> messages;
-  };
   void Run();
   void EndTurn();
   void SetNextTick();
@@ -156,7 +149,6 @@ class RpcLoop {
 
   // Loop thread.
   std::vector<Operation> operations_;
-  std::vector<PeerBatch> peer_batches_;
   gpr_timespec tick_due_at_{};
   bool tick_due_ = false;
 };

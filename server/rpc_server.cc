@@ -22,8 +22,6 @@ constexpr const char* kOtherNames[] = {"kv739.v1.Cluster", "kv739.v1.Admin",
 
 void SetArguments(const RpcServerOptions& options,
                   grpc::ServerBuilder* builder) {
-  // Otherwise two servers would share a port and each get half of the calls.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 3'000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -57,19 +55,17 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Create(
 RpcServer::RpcServer(RpcServerOptions options) : options_(std::move(options)) {}
 
 absl::Status RpcServer::Listen() {
-  absl::StatusOr<std::vector<std::string>> addresses =
-      ResolveListenAddress(options_.listen);
-  if (!addresses.ok()) return addresses.status();
+  absl::StatusOr<Listening> listening = ListenOn(options_.listen);
+  if (!listening.ok()) return listening.status();
+  port_ = listening->port;
   if (options_.reflection) {
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   }
   grpc::ServerBuilder builder;
   SetArguments(options_, &builder);
-  std::vector<int> ports(addresses->size(), 0);
-  for (size_t i = 0; i < ports.size(); ++i) {
-    builder.AddListeningPort((*addresses)[i], MakeServerCredentials(),
-                             &ports[i]);
-  }
+  using Acceptors = grpc::ServerBuilder::experimental_type;
+  clients_ = builder.experimental().AddExternalConnectionAcceptor(
+      Acceptors::ExternalConnectionType::FROM_FD, MakeServerCredentials());
   loop_ =
       std::make_unique<RpcLoop>(builder.AddCompletionQueue(),
                                 std::make_shared<RpcShared>(), options_.clock);
@@ -81,30 +77,52 @@ absl::Status RpcServer::Listen() {
                        options_.address, [this] { return healthy_; }});
   admin_ = std::make_unique<AdminService>(loop_.get(), options_.admin);
   health_ = std::make_unique<HealthService>(loop_.get());
-  transport_ = std::make_unique<GrpcTransport>(loop_.get(), options_.transport);
+  poller_ = std::make_unique<Poller>();
+  transport_ = std::make_unique<TcpTransport>(
+      poller_.get(), &loop_->shared()->map_epoch, options_.transport);
   snapshots_ = std::make_unique<SnapshotService>(
-      loop_.get(), transport_->service(),
+      loop_.get(), &raft_service_,
       [this](const PeerIdentity& caller) {
         return transport_->CheckCaller(caller);
       },
       options_.snapshots);
   options_.node.cluster_id = options_.transport.cluster_id;
-  node_ = std::make_unique<NodeService>(loop_.get(), transport_->service(),
-                                        options_.node);
+  node_ =
+      std::make_unique<NodeService>(loop_.get(), &raft_service_, options_.node);
   builder.RegisterService(key_value_->service());
   builder.RegisterService(cluster_->service());
   builder.RegisterService(admin_->service());
   builder.RegisterService(health_->service());
-  builder.RegisterService(transport_->service());
+  builder.RegisterService(&raft_service_);
   server_ = builder.BuildAndStart();
-  const bool all_bound =
-      std::find(ports.begin(), ports.end(), 0) == ports.end();
-  if (server_ == nullptr || !all_bound) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cannot listen on ", options_.listen, ": the port was taken just now"));
+  if (server_ == nullptr) {
+    return absl::FailedPreconditionError("gRPC does not start");
   }
-  port_ = ports.front();
+  Accept(std::move(listening->sockets));
   return absl::OkStatus();
+}
+
+// From now on clients have connections, and whoever asks waits until Start().
+void RpcServer::Accept(std::vector<Socket> sockets) {
+  Acceptor::Options options;
+  options.on_peer = [this](Socket socket, const PeerIdentity& identity) {
+    transport_->Accept(std::move(socket), identity);
+  };
+  options.on_bad_peer = [this](int fd, const absl::Status& why) {
+    transport_->RefuseOpening(fd, why);
+  };
+  options.on_other = [this](Socket socket, int listener) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
+        connection;
+    connection.listener_fd = listener;
+    connection.fd = socket.Release();
+    clients_->HandleNewConnection(&connection);
+  };
+  acceptor_ = std::make_unique<Acceptor>(poller_.get(), std::move(sockets),
+                                         std::move(options));
+  poller_->SetTurnEnd([this] { transport_->EndTurn(); });
+  acceptor_->Start();
+  poller_->Start();
 }
 
 RpcServer::~RpcServer() { Shutdown(absl::Now()); }
@@ -121,8 +139,7 @@ void RpcServer::Start(RequestHandler* handler, SnapshotProvider* snapshots) {
   health_->Start();
   snapshots_->Start(snapshots);
   node_->Start();
-  // The streams find no handler before the loop runs, and need none.
-  transport_->Start(PeersOf(*map));
+  transport_->Start(handler, PeersOf(*map));
   peers_map_ = map;
   loop_->Start(handler, options_.tick_ms, [this] { OnTick(); });
 }
@@ -140,8 +157,8 @@ void RpcServer::UpdatePeers(std::shared_ptr<const kv::ClusterMap> map) {
   peers_map_ = std::move(map);
 }
 
-std::vector<GrpcTransport::Peer> RpcServer::PeersOf(const kv::ClusterMap& map) {
-  std::vector<GrpcTransport::Peer> peers;
+std::vector<TcpTransport::Peer> RpcServer::PeersOf(const kv::ClusterMap& map) {
+  std::vector<TcpTransport::Peer> peers;
   absl::flat_hash_set<std::string> addresses;  // in use
   for (const kv::NodeInfo& node : map.nodes) {
     if (node.state != kv::NodeState::kLeft) {
@@ -201,8 +218,12 @@ void RpcServer::Shutdown(absl::Time deadline) {
       snapshots_->BeginStop();
     });
     shared->WaitForCalls(deadline);
-    // Only now: writes under way needed the peers.
-    loop_->Post([this] { transport_->BeginStop(); });
+  }
+  // Only now: writes under way needed the peers.
+  if (acceptor_ != nullptr) {
+    poller_->Stop();
+    acceptor_->Stop();
+    transport_->Stop();
   }
   if (server_ != nullptr) {
     const gpr_timespec until =
@@ -217,12 +238,12 @@ void RpcServer::Shutdown(absl::Time deadline) {
     cluster_->Release();
     admin_->Release();
     health_->Release();
-    transport_->Release();
     snapshots_->Release();
     node_->Release();
   }
   server_.reset();
-  // Kept: transport_ for those who still send, loop_ for its events' sake.
+  // Kept: transport_ and its poller_ for those who still send, loop_ for its
+  // events' sake.
   handler_ = nullptr;
   key_value_.reset();
   cluster_.reset();

@@ -1,5 +1,6 @@
-// Everything gRPC of a node: the port, the thread that serves it, all
-// services and the streams to the peers.
+// Everything of a node that others see: the port, gRPC's services with the
+// thread that serves them, and the connections of peers with theirs. An
+// acceptor tells who comes for which.
 //
 //   Create()     binds the port; nothing is served yet
 //   transport()  for the handler, which is made next
@@ -12,6 +13,7 @@
 #define KV739_SERVER_RPC_SERVER_H_
 
 #include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
 
 #include <array>
 #include <atomic>
@@ -24,15 +26,19 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "raft/v1/raft.grpc.pb.h"
+#include "server/acceptor.h"
 #include "server/admin_service.h"
 #include "server/cluster_service.h"
-#include "server/grpc_transport.h"
 #include "server/health.h"
 #include "server/key_value_service.h"
+#include "server/listen_address.h"
 #include "server/node_service.h"
+#include "server/poller.h"
 #include "server/request_handler.h"
 #include "server/rpc_loop.h"
 #include "server/snapshot_service.h"
+#include "server/tcp_transport.h"
 
 namespace kv739::server {
 
@@ -40,16 +46,15 @@ struct RpcServerOptions {
   std::string listen;   // host:port to bind; port 0: any
   std::string address;  // what status calls this node; empty: `listen`
   uint32_t tick_ms = 20;
-  // One message from a client or a peer. A larger one fails its call with
-  // RESOURCE_EXHAUSTED. Streams of clients send up to 16 MiB, peers up to
-  // PeerStream::kMaxBatchBytes + kMaxMessageBytes.
+  // One message from a client. A larger one fails its call with
+  // RESOURCE_EXHAUSTED. Streams of clients send up to 16 MiB.
   int max_receive_bytes = (16 << 20) + (1 << 20);
   // Per connection; the others wait in their client.
   int max_connection_calls = 4096;
   bool reflection = true;
   KeyValueLimits key_value;
   AdminService::Rules admin;
-  GrpcTransport::Options transport;  // names cluster and node, too
+  TcpTransport::Options transport;  // names cluster and node, too
   SnapshotService::Options snapshots;
   NodeService::Rules node;  // its cluster is the transport's
   Clock* clock = Clock::Real();
@@ -101,10 +106,11 @@ class RpcServer {
 
   explicit RpcServer(RpcServerOptions options);
   absl::Status Listen();
+  void Accept(std::vector<Socket> sockets);
   void OnTick();
   void UpdateHealth();
   // Loop thread, or before it runs.
-  std::vector<GrpcTransport::Peer> PeersOf(const kv::ClusterMap& map);
+  std::vector<TcpTransport::Peer> PeersOf(const kv::ClusterMap& map);
   void UpdatePeers(std::shared_ptr<const kv::ClusterMap> map);
 
   RpcServerOptions options_;
@@ -126,10 +132,14 @@ class RpcServer {
   std::unique_ptr<ClusterService> cluster_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<HealthService> health_;
-  std::unique_ptr<GrpcTransport> transport_;
+  ::raft::v1::Raft::AsyncService raft_service_;
+  std::unique_ptr<Poller> poller_;
+  std::unique_ptr<TcpTransport> transport_;
   std::unique_ptr<SnapshotService> snapshots_;
   std::unique_ptr<NodeService> node_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> clients_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace kv739::server

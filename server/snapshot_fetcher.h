@@ -26,7 +26,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "server/peer_stream.h"
+#include "server/peer_frame.h"
 #include "server/snapshot_exchange.h"
 
 namespace kv739::server {

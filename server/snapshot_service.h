@@ -27,7 +27,7 @@
 #include "absl/time/time.h"
 #include "raft/v1/raft.grpc.pb.h"
 #include "server/byte_rate.h"
-#include "server/peer_stream.h"
+#include "server/peer_frame.h"
 #include "server/rpc_loop.h"
 #include "server/snapshot_exchange.h"
 

@@ -6,7 +6,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "raft/v1/raft.grpc.pb.h"
+#include "raft/v1/raft.pb.h"
+#include "tests/unit/server/raw_peer.h"
 #include "tests/unit/server/rpc_nodes.h"
 
 namespace kv739::server {
@@ -303,60 +304,47 @@ class RpcRawNodeMessageTest : public RpcPeersTest {
   RpcRawNodeMessageTest() {
     MakePorts(2);
     Start(2);
-    stub_ = wire::Raft::NewStub(ChannelTo(map_->nodes[1].address.port));
-    SetPatience(&context_);
-    call_ = stub_->Exchange(&context_);
-    call_->Write(Batch());
-    wire::PeerBatch answer;
-    EXPECT_TRUE(call_->Read(&answer));
-    EXPECT_EQ(answer.map_epoch(), 5u);
+    peer_.emplace(map_->nodes[1].address.port);
+    peer_->Say(RawPeer::Opening({7390, NodeId(1), NodeId(2), 101}, 5));
+    const auto answer = peer_->Hear();
+    EXPECT_TRUE(answer.has_value());
+    EXPECT_EQ(answer->type, FrameType::kHello);
+    EXPECT_EQ(answer->map_epoch, 5u);
   }
-  ~RpcRawNodeMessageTest() override { context_.TryCancel(); }
-  wire::PeerBatch Batch(uint64_t epoch = 5) {
-    wire::PeerBatch batch;
-    batch.set_cluster_id(7390);
-    batch.set_from(1);
-    batch.set_to(2);
-    batch.set_from_incarnation(101);
-    batch.set_map_epoch(epoch);
-    return batch;
+  void Say(const wire::PeerBatch& batch = {}, uint64_t epoch = 5) {
+    peer_->Say(RawPeer::Batch(batch, epoch));
   }
-  std::unique_ptr<wire::Raft::Stub> stub_;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<wire::PeerBatch, wire::PeerBatch>>
-      call_;
+  std::optional<RawPeer> peer_;
 };
 
 TEST_F(RpcRawNodeMessageTest, UnknownKindsAreSkipped) {
-  wire::PeerBatch batch = Batch();
-  for (uint32_t kind : {0u, 4u, 257u, 3u}) {
+  wire::PeerBatch batch;
+  for (uint32_t kind : {0u, 5u, 257u, 3u, 4u}) {
     wire::NodeMessage* message = batch.add_node_messages();
     message->set_kind(kind);
     message->set_payload("x");
   }
-  call_->Write(batch);
-  const auto messages = handler(2).TakeNodeMessages(1);
-  ASSERT_EQ(messages.size(), 1u);
+  Say(batch);
+  const auto messages = handler(2).TakeNodeMessages(2);
+  ASSERT_EQ(messages.size(), 2u);
   EXPECT_EQ(messages[0].second.kind, Kind::kAudit);
+  EXPECT_EQ(messages[1].second.kind, Kind::kDiskLow);
   EXPECT_EQ(StateOf(2, 1).malformed_messages, 3u);
   EXPECT_TRUE(StateOf(2, 1).connected);
 }
 
-TEST_F(RpcRawNodeMessageTest, ATooLargeOneEndsTheStream) {
-  wire::PeerBatch batch = Batch();
+TEST_F(RpcRawNodeMessageTest, ATooLargeOneEndsTheConnection) {
+  wire::PeerBatch batch;
   wire::NodeMessage* message = batch.add_node_messages();
   message->set_kind(1);
   message->set_payload(std::string(kMaxNodeMessageBytes + 1, 'x'));
-  call_->Write(batch);
-  wire::PeerBatch answer;
-  while (call_->Read(&answer)) {
-  }
-  EXPECT_FALSE(call_->Finish().ok());
+  Say(batch);
+  EXPECT_TRUE(peer_->Ended());
   EXPECT_TRUE(handler(2).TakeNodeMessages(0).empty());
 }
 
 TEST_F(RpcRawNodeMessageTest, EachChangeOfTheEpochIsToldOnce) {
-  for (uint64_t epoch : {7, 7, 8, 8, 8, 6}) call_->Write(Batch(epoch));
+  for (uint64_t epoch : {7, 7, 8, 8, 8, 6}) Say({}, epoch);
   EXPECT_THAT(handler(2).AwaitEpochs(3),
               ElementsAre(Pair(NodeId(1), 7u), Pair(NodeId(1), 8u),
                           Pair(NodeId(1), 6u)));
@@ -364,12 +352,13 @@ TEST_F(RpcRawNodeMessageTest, EachChangeOfTheEpochIsToldOnce) {
 
 // The peer takes nothing, so that what is sent to it waits.
 TEST_F(RpcRawNodeMessageTest, OfWaitingMapsTheNewestIsKept) {
-  call_->Write(Batch());
+  Say();
   Await(2, [&] { return StateOf(2, 1).connected; });
   // More than the connection itself takes.
   for (int i = 0; i < 32; ++i) Send(2, 1, {Append(1'000'000)});
   const std::string body(kMaxNodeMessageBytes - 8, 'x');
   const uint64_t before = StateOf(2, 1).queue_bytes;
+  EXPECT_GT(before, 1u << 20);
   for (int i = 0; i < 100; ++i) {
     transport(2)->SendToNode(NodeId(1), {Kind::kMap, body + std::to_string(i)});
     transport(2)->SendToNode(NodeId(1), {Kind::kAudit, "a"});
@@ -378,15 +367,18 @@ TEST_F(RpcRawNodeMessageTest, OfWaitingMapsTheNewestIsKept) {
   EXPECT_EQ(StateOf(2, 1).dropped_messages, 0u);
   std::vector<std::string> maps;
   int audits = 0;
-  wire::PeerBatch answer;
-  while (audits < 100 && call_->Read(&answer)) {
-    for (const wire::NodeMessage& message : answer.node_messages()) {
+  while (audits < 100) {
+    const auto heard = peer_->Hear();
+    ASSERT_TRUE(heard.has_value());
+    const wire::PeerBatch batch = heard->batch();
+    for (const wire::NodeMessage& message : batch.node_messages()) {
       if (message.kind() == 1) maps.push_back(message.payload());
       if (message.kind() == 3) ++audits;
     }
   }
   ASSERT_EQ(maps.size(), 1u);
   EXPECT_EQ(maps[0], body + "99");
+  Await(2, [&] { return StateOf(2, 1).queue_bytes == 0; });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Unary calls, cluster, admin and health against a fake handler.
 #include <grpcpp/generic/generic_stub.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -610,17 +611,31 @@ TEST_F(RpcServiceTest, APortInUseIsSaid) {
 }
 
 TEST(ListenAddressTest, LocalhostMeansLoopback) {
-  const auto addresses = ResolveListenAddress("localhost:0");
+  const auto addresses = ResolveHostPort("localhost:4711");
   ASSERT_TRUE(addresses.ok()) << addresses.status();
-  for (const std::string& address : *addresses) {
-    EXPECT_TRUE(address == "127.0.0.1:0" || address == "[::1]:0") << address;
+  ASSERT_FALSE(addresses->empty());
+  for (const SocketAddress& address : *addresses) {
+    char host[NI_MAXHOST];
+    ASSERT_EQ(getnameinfo(reinterpret_cast<const sockaddr*>(&address.storage),
+                          address.size, host, sizeof host, nullptr, 0,
+                          NI_NUMERICHOST),
+              0);
+    EXPECT_TRUE(std::string(host) == "127.0.0.1" || std::string(host) == "::1")
+        << host;
   }
+  const auto listening = ListenOn("localhost:0");
+  ASSERT_TRUE(listening.ok()) << listening.status();
+  EXPECT_EQ(listening->sockets.size(), 1u);
+  EXPECT_GT(listening->port, 0);
+  EXPECT_EQ(
+      ListenOn(absl::StrCat("localhost:", listening->port)).status().code(),
+      absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(ListenAddressTest, NonsenseIsRefused) {
   for (const char* text : {"", "localhost", ":5", "localhost:", "localhost:x",
                            "localhost:65536", "localhost:-1"}) {
-    EXPECT_EQ(ResolveListenAddress(text).status().code(),
+    EXPECT_EQ(ListenOn(text).status().code(),
               absl::StatusCode::kInvalidArgument)
         << text;
   }

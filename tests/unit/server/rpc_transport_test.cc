@@ -1,10 +1,13 @@
-// Streams between nodes: two or three servers in one process.
+// Connections between nodes: two or three servers in one process.
 #include <map>
+#include <memory>
 #include <thread>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "raft/v1/raft.grpc.pb.h"
+#include "kv739/v1/kv.grpc.pb.h"
+#include "raft/v1/raft.pb.h"
+#include "tests/unit/server/raw_peer.h"
 #include "tests/unit/server/rpc_nodes.h"
 
 namespace kv739::server {
@@ -40,16 +43,17 @@ TEST_F(RpcTransportTest, MessagesArriveInOrderInBothDirections) {
       ASSERT_EQ(RoundOf(messages[i].second), i);
     }
   }
-  // What waits together travels together.
+  // What is sent together travels together; and the first words, and maybe a
+  // few that say that we are there.
   const PeerState state = StateOf(1, 2);
   EXPECT_EQ(state.sent_messages, kCount);
-  EXPECT_LT(state.sent_batches, kCount / 2);
+  EXPECT_LT(state.sent_batches, kCount / 2 + 20);
   EXPECT_EQ(state.queue_bytes, 0u);
   EXPECT_EQ(state.connects, 1u);
   EXPECT_EQ(StateOf(2, 1).received_messages, kCount);
 }
 
-TEST_F(RpcTransportTest, ThreeNodesHaveAStreamForEachPair) {
+TEST_F(RpcTransportTest, ThreeNodesHaveAConnectionForEachPair) {
   MakePorts(3);
   for (uint64_t id : {3, 1, 2}) Start(id);
   AwaitConnected(1, 2);
@@ -174,129 +178,175 @@ TEST_F(RpcTransportTest, AnotherNodeAtTheAddressIsRefused) {
   EXPECT_FALSE(StateOf(1, 2).connected);
 }
 
-// Speaks to node 1 as one wishes.
+// Speaks to node 2 as one wishes.
 class RpcRawPeerTest : public RpcTransportTest {
  protected:
   RpcRawPeerTest() {
     MakePorts(2);
     Start(2);
-    stub_ = wire::Raft::NewStub(ChannelTo(map_->nodes[1].address.port));
   }
-  wire::PeerBatch Hello() {
+  int port() const { return map_->nodes[1].address.port; }
+  static PeerIdentity Us() { return {7390, NodeId(1), NodeId(2), 101}; }
+  static std::string Beats(std::vector<uint64_t> rounds) {
     wire::PeerBatch batch;
-    batch.set_cluster_id(7390);
-    batch.set_from(1);
-    batch.set_to(2);
-    batch.set_from_incarnation(101);
-    return batch;
-  }
-  // What the call ends with after these words.
-  grpc::Status Say(const std::vector<wire::PeerBatch>& batches) {
-    grpc::ClientContext context;
-    SetPatience(&context);
-    auto call = stub_->Exchange(&context);
-    for (const wire::PeerBatch& batch : batches) call->Write(batch);
-    wire::PeerBatch answer;
-    while (call->Read(&answer)) {
+    for (uint64_t round : rounds) {
+      batch.add_messages()->mutable_heartbeat()->set_round(round);
     }
-    return call->Finish();
+    return RawPeer::Batch(batch);
   }
-  std::unique_ptr<wire::Raft::Stub> stub_;
+  // Why a connection that begins so is refused.
+  std::string RefusalOf(const PeerIdentity& identity) {
+    RawPeer peer(port());
+    peer.Say(RawPeer::Opening(identity));
+    return peer.Refusal();
+  }
 };
 
 TEST_F(RpcRawPeerTest, RefusalsNameBothValues) {
-  wire::PeerBatch batch = Hello();
-  batch.set_cluster_id(12);
-  grpc::Status status = Say({batch});
-  EXPECT_EQ(status.error_code(), grpc::FAILED_PRECONDITION);
-  EXPECT_THAT(status.error_message(), HasSubstr("12"));
-  EXPECT_THAT(status.error_message(), HasSubstr("7390"));
+  PeerIdentity identity = Us();
+  identity.cluster_id = 12;
+  std::string why = RefusalOf(identity);
+  EXPECT_THAT(why, HasSubstr("12"));
+  EXPECT_THAT(why, HasSubstr("7390"));
 
-  batch = Hello();
-  batch.set_to(77);
-  status = Say({batch});
-  EXPECT_EQ(status.error_code(), grpc::FAILED_PRECONDITION);
-  EXPECT_THAT(status.error_message(), HasSubstr("means node 77"));
-  EXPECT_THAT(status.error_message(), HasSubstr("this is node 2"));
+  identity = Us();
+  identity.to = NodeId(77);
+  why = RefusalOf(identity);
+  EXPECT_THAT(why, HasSubstr("means node 77"));
+  EXPECT_THAT(why, HasSubstr("this is node 2"));
 
-  batch = Hello();
-  batch.set_from(88);
-  status = Say({batch});
-  EXPECT_EQ(status.error_code(), grpc::FAILED_PRECONDITION);
-  EXPECT_THAT(status.error_message(), HasSubstr("88"));
+  identity = Us();
+  identity.from = NodeId(88);
+  EXPECT_THAT(RefusalOf(identity), HasSubstr("88"));
 
-  status = Say({wire::PeerBatch()});
-  EXPECT_EQ(status.error_code(), grpc::FAILED_PRECONDITION);
+  EXPECT_NE(RefusalOf(PeerIdentity()), "");
   EXPECT_EQ(nodes_[2].server->Refusals()[0], 2u);
   EXPECT_EQ(nodes_[2].server->Refusals()[1], 1u);
   EXPECT_EQ(nodes_[2].server->Refusals()[2], 1u);
 }
 
-TEST_F(RpcRawPeerTest, MessagesOfARefusedBatchDoNotArrive) {
-  wire::PeerBatch bad = Hello();
-  bad.set_to(77);
-  bad.add_messages()->mutable_timeout_now();
-  Say({bad});
-  grpc::ClientContext context;
-  SetPatience(&context);
-  auto call = stub_->Exchange(&context);
-  wire::PeerBatch good = Hello();
-  good.add_messages()->mutable_heartbeat()->set_round(5);
-  call->Write(good);
+TEST_F(RpcRawPeerTest, MessagesOfARefusedConnectionDoNotArrive) {
+  PeerIdentity bad = Us();
+  bad.to = NodeId(77);
+  RawPeer refused(port());
+  refused.Say(RawPeer::Opening(bad) + Beats({4}));
+  EXPECT_TRUE(refused.Ended());
+  RawPeer peer(port());
+  peer.Say(RawPeer::Opening(Us()) + Beats({5}));
   const auto messages = handler(2).TakeMessages(1);
   ASSERT_EQ(messages.size(), 1u);
   EXPECT_EQ(RoundOf(messages[0].second), 5u);
-  context.TryCancel();
 }
 
-TEST_F(RpcRawPeerTest, AnIdentityThatChangesEndsTheStream) {
-  wire::PeerBatch other = Hello();
-  other.set_from_incarnation(5);
-  other.add_messages()->mutable_timeout_now();
-  EXPECT_FALSE(Say({Hello(), other}).ok());
+TEST_F(RpcRawPeerTest, ASecondHelloEndsTheConnection) {
+  PeerIdentity other = Us();
+  other.incarnation = 5;
+  RawPeer peer(port());
+  peer.Say(RawPeer::Opening(Us()) +
+           EncodeFrame({FrameType::kHello, 0, EncodeHelloPayload(other)}) +
+           Beats({1}));
+  EXPECT_TRUE(peer.Ended());
   handler(2).AwaitTicks(2);
   EXPECT_TRUE(handler(2).TakeMessages(0).empty());
 }
 
 TEST_F(RpcRawPeerTest, NonsenseInABatchIsCountedAndTheRestArrives) {
-  wire::PeerBatch batch = Hello();
+  wire::PeerBatch batch;
   batch.add_messages();
   batch.add_messages()->mutable_append_entries()->add_entries();
   batch.add_messages()->mutable_heartbeat()->set_round(6);
-  grpc::ClientContext context;
-  SetPatience(&context);
-  auto call = stub_->Exchange(&context);
-  call->Write(batch);
+  RawPeer peer(port());
+  peer.Say(RawPeer::Opening(Us()) + RawPeer::Batch(batch));
   const auto messages = handler(2).TakeMessages(1);
   ASSERT_EQ(messages.size(), 1u);
   EXPECT_EQ(StateOf(2, 1).malformed_messages, 2u);
-  context.TryCancel();
 }
 
-TEST_F(RpcRawPeerTest, ANewerStreamTakesThePlaceOfTheOlder) {
-  grpc::ClientContext older_context;
-  SetPatience(&older_context);
-  auto older = stub_->Exchange(&older_context);
-  older->Write(Hello());
-  wire::PeerBatch answer;
-  ASSERT_TRUE(older->Read(&answer));
-  EXPECT_EQ(answer.from(), 2u);
-  EXPECT_EQ(answer.to(), 1u);
-  EXPECT_EQ(answer.from_incarnation(), 102u);
-  grpc::ClientContext newer_context;
-  SetPatience(&newer_context);
-  auto newer = stub_->Exchange(&newer_context);
-  newer->Write(Hello());
-  ASSERT_TRUE(newer->Read(&answer));
-  newer->Write(Hello());  // has checked the answer
-  EXPECT_FALSE(older->Read(&answer));
-  EXPECT_FALSE(older->Finish().ok());
+// A byte at a time, so that every cut comes up, in the opening too.
+TEST_F(RpcRawPeerTest, BytesMayComeOneByOne) {
+  RawPeer peer(port());
+  const std::string bytes = RawPeer::Opening(Us()) + Beats({1}) + Beats({2, 3});
+  for (char byte : bytes) {
+    ASSERT_TRUE(peer.Say(std::string(1, byte)));
+    std::this_thread::yield();
+  }
+  const auto messages = handler(2).TakeMessages(3);
+  ASSERT_EQ(messages.size(), 3u);
+  for (uint64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(RoundOf(messages[i].second), i + 1);
+  }
+}
+
+// Each byte of a frame changed in turn: what was sent before it arrives, the
+// connection ends, and nothing else happens.
+TEST_F(RpcRawPeerTest, ADamagedFrameEndsTheConnectionAndIsCounted) {
+  const std::string good = Beats({2});
+  const uint64_t before = StateOf(2, 1).malformed_messages;
+  uint64_t damaged = 0;
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 0x40);
+    // A longer length waits for bytes that do not come.
+    bad += std::string(i < 4 ? 5 << 20 : 0, 'x');
+    RawPeer peer(port());
+    peer.Say(RawPeer::Opening(Us()) + Beats({1}));
+    ASSERT_EQ(handler(2).TakeMessages(1).size(), 1u);
+    peer.Say(bad);
+    EXPECT_TRUE(peer.Ended()) << i;
+    ++damaged;
+  }
+  EXPECT_TRUE(handler(2).TakeMessages(0).empty());
+  Await(2,
+        [&] { return StateOf(2, 1).malformed_messages == before + damaged; });
+  RawPeer peer(port());
+  peer.Say(RawPeer::Opening(Us()) + Beats({9}));
+  EXPECT_EQ(RoundOf(handler(2).TakeMessages(1)[0].second), 9u);
+}
+
+TEST_F(RpcRawPeerTest, AHugeLengthOrAnotherVersionEndsTheConnection) {
+  for (const bool huge : {true, false}) {
+    std::string frame = Beats({2});
+    if (huge) {
+      frame[3] = '\x7f';
+    } else {
+      frame[5] = kPeerProtocolVersion + 1;
+    }
+    RawPeer peer(port());
+    peer.Say(RawPeer::Opening(Us()) + frame);
+    EXPECT_TRUE(peer.Ended());
+  }
+  // From the first word on.
+  std::string opening = RawPeer::Opening(Us());
+  opening[kPeerMagic.size() + 5] = kPeerProtocolVersion + 1;
+  RawPeer peer(port());
+  peer.Say(opening);
+  EXPECT_THAT(peer.Refusal(), HasSubstr("version"));
+  EXPECT_EQ(nodes_[2].server->Refusals()[4], 1u);
+  EXPECT_TRUE(handler(2).TakeMessages(0).empty());
+}
+
+TEST_F(RpcRawPeerTest, ANewerConnectionTakesThePlaceOfTheOlder) {
+  RawPeer older(port());
+  older.Say(RawPeer::Opening(Us()));
+  auto answer = older.Hear();
+  ASSERT_TRUE(answer.has_value());
+  ASSERT_EQ(answer->type, FrameType::kHello);
+  const auto theirs = DecodeHelloPayload(answer->payload);
+  ASSERT_TRUE(theirs.ok());
+  EXPECT_EQ(*theirs, (PeerIdentity{7390, NodeId(2), NodeId(1), 102}));
+  RawPeer newer(port());
+  newer.Say(RawPeer::Opening(Us()));
+  ASSERT_TRUE(newer.Hear().has_value());
+  EXPECT_FALSE(StateOf(2, 1).connected);
+  newer.Say(RawPeer::Batch({}));  // has checked the answer
+  EXPECT_TRUE(older.Ended());
   Await(2, [&] { return StateOf(2, 1).connected; });
   Send(2, 1, {Beat(3)});
-  ASSERT_TRUE(newer->Read(&answer));
-  ASSERT_EQ(answer.messages_size(), 1);
-  EXPECT_EQ(answer.messages(0).heartbeat().round(), 3u);
-  newer_context.TryCancel();
+  answer = newer.Hear();
+  ASSERT_TRUE(answer.has_value());
+  const wire::PeerBatch batch = answer->batch();
+  ASSERT_EQ(batch.messages_size(), 1);
+  EXPECT_EQ(batch.messages(0).heartbeat().round(), 3u);
 }
 
 // Like a peer that is stopped: its connection stays and takes nothing.
@@ -305,24 +355,77 @@ TEST_F(RpcRawPeerTest, TheQueueToASilentPeerIsBounded) {
   RpcServerOptions options = Options(2);
   options.transport.max_queue_bytes = 8 << 20;
   Start(2, options);
-  grpc::ClientContext context;
-  SetPatience(&context);
-  context.set_wait_for_ready(true);
-  auto call = stub_->Exchange(&context);
-  call->Write(Hello());
-  wire::PeerBatch answer;
-  ASSERT_TRUE(call->Read(&answer));
+  RawPeer peer(port());
+  peer.Say(RawPeer::Opening(Us()));
+  ASSERT_TRUE(peer.Hear().has_value());
   EXPECT_FALSE(StateOf(2, 1).connected);
-  call->Write(Hello());
+  peer.Say(RawPeer::Batch({}));
   Await(2, [&] { return StateOf(2, 1).connected; });
   for (int i = 0; i < 100; ++i) {
     Send(2, 1, {Append(1'000'000)});
     ASSERT_LE(StateOf(2, 1).queue_bytes, uint64_t{8 << 20});
   }
   EXPECT_GT(StateOf(2, 1).dropped_messages, 50u);
-  context.TryCancel();
+  peer.Close();
   Await(2, [&] { return StateOf(2, 1).queue_bytes == 0; });
   EXPECT_FALSE(StateOf(2, 1).connected);
+}
+
+// What waited arrives once it is taken, in order and unchanged, and what is
+// sent meanwhile goes behind it.
+TEST_F(RpcRawPeerTest, ASlowReaderGetsEverythingThatHadRoom) {
+  RawPeer peer(port());
+  peer.Say(RawPeer::Opening(Us()) + RawPeer::Batch({}));
+  ASSERT_TRUE(peer.Hear().has_value());
+  Await(2, [&] { return StateOf(2, 1).connected; });
+  constexpr uint64_t kCount = 40;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    Send(2, 1, {Append(1'000'000), Beat(i)});
+  }
+  EXPECT_GT(StateOf(2, 1).queue_bytes, 0u);
+  uint64_t beats = 0;
+  while (beats < 2 * kCount) {
+    const auto heard = peer.Hear();
+    ASSERT_TRUE(heard.has_value());
+    const wire::PeerBatch batch = heard->batch();
+    for (const wire::GroupMessage& message : batch.messages()) {
+      if (!message.has_heartbeat()) continue;
+      ASSERT_EQ(message.heartbeat().round(), beats);
+      ++beats;
+      if (beats <= kCount) Send(2, 1, {Beat(kCount + beats - 1)});
+    }
+  }
+  EXPECT_EQ(StateOf(2, 1).dropped_messages, 0u);
+  Await(2, [&] { return StateOf(2, 1).queue_bytes == 0; });
+}
+
+// Clients of gRPC and peers come to one port, also while strangers sit there.
+TEST_F(RpcRawPeerTest, ClientsAndPeersShareThePort) {
+  handler(2).SetAnswer([](const Operation&) { return Reply(); });
+  std::vector<std::unique_ptr<RawPeer>> strangers;
+  for (int i = 0; i < 200; ++i) {
+    strangers.push_back(std::make_unique<RawPeer>(port()));
+    ASSERT_TRUE(strangers.back()->connected());
+    // Some say nothing, some a part of what a peer says.
+    strangers.back()->Say(
+        RawPeer::Opening(Us()).substr(0, static_cast<size_t>(i) % 64));
+  }
+  Start(1);
+  AwaitConnected(1, 2);
+  auto stub = v1::KeyValue::NewStub(ChannelTo(port()));
+  for (uint64_t i = 0; i < 50; ++i) {
+    Send(1, 2, {Beat(i)});
+    Send(2, 1, {Beat(i)});
+    grpc::ClientContext context;
+    SetPatience(&context);
+    v1::PutRequest request;
+    request.set_key("key");
+    v1::WriteResponse response;
+    const grpc::Status status = stub->Put(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+  EXPECT_EQ(handler(1).TakeMessages(50).size(), 50u);
+  EXPECT_EQ(handler(2).TakeMessages(50).size(), 50u);
 }
 
 TEST_F(RpcTransportTest, WithoutAConnectionMessagesAreDroppedAndCounted) {

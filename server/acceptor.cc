@@ -1,0 +1,210 @@
+#include "server/acceptor.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+
+namespace kv739::server {
+namespace {
+
+constexpr int kAcceptsPerTurn = 64;
+// When the process has no descriptors left.
+constexpr absl::Duration kPause = absl::Milliseconds(100);
+
+void SetSocketOptions(int fd) {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  // As gRPC does for a server's connections, with our keepalive: what was sent
+  // and is not acknowledged by then ends the connection.
+  const int millis = 3'000;
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &millis, sizeof millis);
+}
+
+}  // namespace
+
+class Acceptor::Listener : public Poller::Watcher {
+ public:
+  Listener(Acceptor* acceptor, int fd) : acceptor_(acceptor), fd_(fd) {}
+  void OnReady(uint32_t) override { acceptor_->Accept(fd_); }
+
+ private:
+  Acceptor* const acceptor_;
+  const int fd_;
+};
+
+class Acceptor::Undecided : public Poller::Watcher {
+ public:
+  Undecided(Acceptor* acceptor, Socket socket, int listener, uint64_t number)
+      : acceptor_(acceptor),
+        socket_(std::move(socket)),
+        listener_(listener),
+        number_(number),
+        deadline_(Poller::NowNanos() +
+                  static_cast<uint64_t>(
+                      absl::ToInt64Nanoseconds(acceptor->options_.patience))) {}
+
+  void Watch(std::shared_ptr<Undecided> self) {
+    // Edges: its bytes stay in the socket.
+    watch_ = acceptor_->poller_->Watch(
+        socket_.fd(), EPOLLIN | EPOLLRDHUP | EPOLLET, std::move(self));
+  }
+  void Unwatch() { acceptor_->poller_->Unwatch(watch_, socket_.fd()); }
+  uint64_t deadline() const { return deadline_; }
+
+  void OnReady(uint32_t events) override {
+    // Out of the set of sockets before anybody else gets it.
+    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) == 0) {
+      char byte[kOpeningBytes];
+      const ssize_t n =
+          recv(socket_.fd(), byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+      if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      if (n > 0) {
+        const auto opening =
+            ReadOpening(absl::string_view(byte, static_cast<size_t>(n)));
+        if (opening.ok() && opening->kind == Opening::Kind::kUndecided) return;
+      }
+    }
+    Unwatch();
+    Acceptor* const acceptor = acceptor_;
+    Socket socket = std::move(socket_);
+    const int listener = listener_;
+    acceptor->Remove(number_);
+    acceptor->Decide(&socket, listener);
+  }
+
+ private:
+  Acceptor* const acceptor_;
+  Socket socket_;
+  const int listener_;
+  const uint64_t number_;
+  const uint64_t deadline_;
+  Poller::WatchId watch_ = 0;
+};
+
+Acceptor::Acceptor(Poller* poller, std::vector<Socket> listeners,
+                   Options options)
+    : poller_(poller),
+      options_(std::move(options)),
+      listeners_(std::move(listeners)) {}
+
+Acceptor::~Acceptor() = default;
+
+void Acceptor::Start() { Listen(); }
+
+void Acceptor::Listen() {
+  for (const Socket& listener : listeners_) {
+    listening_.push_back(
+        poller_->Watch(listener.fd(), EPOLLIN,
+                       std::make_shared<Listener>(this, listener.fd())));
+  }
+}
+
+void Acceptor::Pause() {
+  for (size_t i = 0; i < listening_.size(); ++i) {
+    poller_->Unwatch(listening_[i], listeners_[i].fd());
+  }
+  listening_.clear();
+}
+
+void Acceptor::Stop() {
+  Pause();
+  poller_->Cancel(&pause_timer_);
+  poller_->Cancel(&oldest_timer_);
+  for (auto& [number, undecided] : undecided_) undecided->Unwatch();
+  undecided_.clear();
+  listeners_.clear();
+}
+
+void Acceptor::Accept(int listener) {
+  for (int i = 0; i < kAcceptsPerTurn; ++i) {
+    Socket socket(
+        accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+          errno == ENOMEM) {
+        Pause();
+        pause_timer_ = poller_->After(kPause, [this] { Listen(); });
+        return;
+      }
+      if (errno == EAGAIN) return;
+      continue;  // of one connection, which is gone
+    }
+    SetSocketOptions(socket.fd());
+    // Mostly its first bytes are here already.
+    if (Decide(&socket, listener)) continue;
+    if (undecided_.size() >= options_.max_undecided) {
+      undecided_.begin()->second->Unwatch();
+      undecided_.erase(undecided_.begin());
+    }
+    const uint64_t number = ++last_number_;
+    auto undecided =
+        std::make_shared<Undecided>(this, std::move(socket), listener, number);
+    undecided_.emplace(number, undecided);
+    undecided->Watch(undecided);
+    if (oldest_timer_ == Poller::TimerId()) WaitForOldest();
+  }
+}
+
+bool Acceptor::Decide(Socket* socket, int listener) {
+  char first[kOpeningBytes];
+  const ssize_t n =
+      recv(socket->fd(), first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  if (n <= 0) {
+    socket->Close();
+    return true;
+  }
+  const auto opening =
+      ReadOpening(absl::string_view(first, static_cast<size_t>(n)));
+  if (!opening.ok()) {
+    options_.on_bad_peer(socket->fd(), opening.status());
+    socket->Close();
+    return true;
+  }
+  switch (opening->kind) {
+    case Opening::Kind::kUndecided:
+      return false;
+    case Opening::Kind::kOther:
+      options_.on_other(std::move(*socket), listener);
+      return true;
+    case Opening::Kind::kPeer:
+      // They are there.
+      if (recv(socket->fd(), first, sizeof first, MSG_DONTWAIT) !=
+          static_cast<ssize_t>(sizeof first)) {
+        socket->Close();
+        return true;
+      }
+      options_.on_peer(std::move(*socket), opening->identity);
+      return true;
+  }
+  return true;
+}
+
+void Acceptor::Remove(uint64_t number) { undecided_.erase(number); }
+
+void Acceptor::WaitForOldest() {
+  oldest_timer_ = {};
+  if (undecided_.empty()) return;
+  const uint64_t now = Poller::NowNanos();
+  const uint64_t due = undecided_.begin()->second->deadline();
+  oldest_timer_ = poller_->After(
+      absl::Nanoseconds(due > now ? static_cast<int64_t>(due - now) : 0),
+      [this] { EndOverdue(); });
+}
+
+void Acceptor::EndOverdue() {
+  const uint64_t now = Poller::NowNanos();
+  while (!undecided_.empty() && undecided_.begin()->second->deadline() <= now) {
+    undecided_.begin()->second->Unwatch();
+    undecided_.erase(undecided_.begin());
+  }
+  WaitForOldest();
+}
+
+}  // namespace kv739::server
