@@ -51,19 +51,14 @@ command_bench() {
   build release "${programs[@]}"
   rm -rf "$folder"
   mkdir -p "$folder" "$STATE/log"
-  for program in "${programs[@]}"; do
-    say "$program"
-    bench_one "$program" "$folder/$program.1.json"
-  done
-  # What differs is measured again, twice at most: the smallest time counts.
-  for round in 2 3; do
-    result=0
-    mapfile -t programs < <(python3 tests/benchmark/check_baseline.py --suspects "$folder")
-    if [[ $update ]] || ((${#programs[@]} == 0)); then break; fi
-    for program in "${programs[@]}"; do
-      say "$program again"
+  # What differs is measured again, twice at most; a new baseline three times.
+  for round in 1 2 3; do
+    for program in ${programs[@]+"${programs[@]}"}; do
+      say "$program, run $round"
       bench_one "$program" "$folder/$program.$round.json"
     done
+    [[ $update ]] ||
+      mapfile -t programs < <(python3 tests/benchmark/check_baseline.py --suspects "$folder")
   done
   python3 tests/benchmark/check_baseline.py $update "$folder" || result=$?
   say 'run by hand: wal_bench (the log on a disk), upkeep_bench (real servers), and for whole clusters' \
