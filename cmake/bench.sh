@@ -19,9 +19,10 @@ bench_filter() {
 # bench_one PROGRAM FILE: repetitions of all its benchmarks, shuffled, so that
 # what disturbs the machine disturbs all of them alike.
 bench_one() {
-  local log=$STATE/log/bench-$1.log
+  local log=$STATE/log/bench-$1.log repetitions=9
+  [[ $1 != snapshot_bench ]] || repetitions=3  # a gibibyte each
   "$BUILD/tests/benchmark/$1" --benchmark_filter="$(bench_filter "$1")" \
-    --benchmark_repetitions=9 --benchmark_min_time=0.05 \
+    --benchmark_repetitions="$repetitions" --benchmark_min_time=0.05 \
     --benchmark_enable_random_interleaving=true \
     --benchmark_out="$2" --benchmark_out_format=json >"$log" 2>&1 ||
     { tail -n 20 "$log" >&2; die "$1 failed (all of it: $log)"; }
