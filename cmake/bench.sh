@@ -19,9 +19,10 @@ bench_filter() {
 # bench_one PROGRAM FILE: repetitions of all its benchmarks, shuffled, so that
 # what disturbs the machine disturbs all of them alike.
 bench_one() {
-  local log=$STATE/log/bench-$1.log
+  local log=$STATE/log/bench-$1.log repetitions=9
+  [[ $1 != snapshot_bench ]] || repetitions=3  # a gibibyte each
   "$BUILD/tests/benchmark/$1" --benchmark_filter="$(bench_filter "$1")" \
-    --benchmark_repetitions=9 --benchmark_min_time=0.05 \
+    --benchmark_repetitions="$repetitions" --benchmark_min_time=0.05 \
     --benchmark_enable_random_interleaving=true \
     --benchmark_out="$2" --benchmark_out_format=json >"$log" 2>&1 ||
     { tail -n 20 "$log" >&2; die "$1 failed (all of it: $log)"; }
@@ -51,19 +52,14 @@ command_bench() {
   build release "${programs[@]}"
   rm -rf "$folder"
   mkdir -p "$folder" "$STATE/log"
-  for program in "${programs[@]}"; do
-    say "$program"
-    bench_one "$program" "$folder/$program.1.json"
-  done
-  # What differs is measured again, twice at most: the smallest time counts.
-  for round in 2 3; do
-    result=0
-    mapfile -t programs < <(python3 tests/benchmark/check_baseline.py --suspects "$folder")
-    if [[ $update ]] || ((${#programs[@]} == 0)); then break; fi
-    for program in "${programs[@]}"; do
-      say "$program again"
+  # What differs is measured again, twice at most; a new baseline three times.
+  for round in 1 2 3; do
+    for program in ${programs[@]+"${programs[@]}"}; do
+      say "$program, run $round"
       bench_one "$program" "$folder/$program.$round.json"
     done
+    [[ $update ]] ||
+      mapfile -t programs < <(python3 tests/benchmark/check_baseline.py --suspects "$folder")
   done
   python3 tests/benchmark/check_baseline.py $update "$folder" || result=$?
   say 'run by hand: wal_bench (the log on a disk), upkeep_bench (real servers), and for whole clusters' \

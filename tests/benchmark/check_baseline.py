@@ -6,9 +6,11 @@
   check_baseline.py [--baseline FILE] --update FOLDER    makes these the baseline
 
 FOLDER has Google Benchmark's JSON, PROGRAM.N.json, of one or more runs of each
-program. A figure is the smallest CPU time of all repetitions, divided by that
-of BM_Calibration in the same program. Exit code: 0 all within 10 %; 1 some
-differ; 2 the machine was too uneven to say.
+program. A figure of a run is the smallest CPU time of its repetitions, divided
+by that of BM_Calibration in it. Runs of a program differ by some per cent, as
+its memory happens to lie; a figure differs from the baseline when those of all
+runs do, in the same direction. Exit code: 0 all within 10 %; 1 some differ; 2
+the machine was too uneven to say.
 """
 import argparse
 import collections
@@ -26,39 +28,43 @@ NANOS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
 def read(folder):
-    """{program: {bench: [nanoseconds of each repetition]}}, oldest first."""
-    files = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".json")]
+    """{program: [{bench: [nanoseconds of each repetition]} of each run]}."""
     results = {}
-    for path in sorted(files, key=os.path.getmtime):
-        with open(path) as file:
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".json")):
+        with open(os.path.join(folder, name)) as file:
             runs = json.load(file)["benchmarks"]
-        program = results.setdefault(
-            os.path.basename(path).split(".")[0], collections.defaultdict(list))
+        benches = collections.defaultdict(list)
         for run in runs:
             if run["run_type"] == "iteration" and not run.get("error_occurred"):
-                name = run["name"].removesuffix("/repeats:%d" % run.get("repetitions", 0))
-                program[name].append(run["cpu_time"] * NANOS[run["time_unit"]])
+                bench = run["name"].removesuffix("/repeats:%d" % run.get("repetitions", 0))
+                benches[bench].append(run["cpu_time"] * NANOS[run["time_unit"]])
+        results.setdefault(name.split(".")[0], []).append(benches)
     return results
 
 
 def ratios(results):
-    found = {}
-    for program, benches in results.items():
-        unit = min(benches[CALIBRATION])
-        for name, times in benches.items():
-            if name != CALIBRATION:
-                found["%s %s" % (program, name)] = min(times) / unit
+    """{"program bench": [figure of each run]}"""
+    found = collections.defaultdict(list)
+    for program, runs in results.items():
+        for benches in runs:
+            unit = min(benches[CALIBRATION])
+            for name, times in benches.items():
+                if name != CALIBRATION:
+                    found["%s %s" % (program, name)].append(min(times) / unit)
     return found
 
 
 def drift(results):
     """Largest relative difference of what should be the same, and what it is."""
     worst, what = 0.0, ""
-    best = {program: min(benches[CALIBRATION]) for program, benches in results.items()}
-    for program, benches in results.items():
-        spread = statistics.median(benches[CALIBRATION]) / best[program] - 1
-        if spread > worst:
-            worst, what = spread, "between repetitions in %s" % program
+    best = {}
+    for program, runs in results.items():
+        for number, benches in enumerate(runs, 1):
+            run = "%s, run %d" % (program, number)
+            best[run] = min(benches[CALIBRATION])
+            spread = statistics.median(benches[CALIBRATION]) / best[run] - 1
+            if spread > worst:
+                worst, what = spread, "between repetitions in %s" % run
     low, high = min(best, key=best.get), max(best, key=best.get)
     if best[high] / best[low] - 1 > worst:
         worst, what = best[high] / best[low] - 1, "between %s and %s" % (low, high)
@@ -76,11 +82,12 @@ def differences(found, baseline, programs):
         elif name not in found:
             yield program, "%-58s is in the baseline and was not run" % name, False
         else:
-            change = found[name] / baseline[name] - 1
-            if abs(change) > TOLERANCE:
+            changes = [figure / baseline[name] - 1 for figure in found[name]]
+            if min(changes) > TOLERANCE or max(changes) < -TOLERANCE:
+                figure = statistics.median(found[name])
                 yield program, "%-58s %8.3f -> %8.3f, %+.0f %%, %s" % (
-                    name, baseline[name], found[name], 100 * change,
-                    "slower" if change > 0 else "faster"), True
+                    name, baseline[name], figure, 100 * (figure / baseline[name] - 1),
+                    "slower" if changes[0] > 0 else "faster"), True
 
 
 def main():
@@ -107,7 +114,8 @@ def main():
     uneven, what = drift(results)
     if arguments.update:
         kept = {n: r for n, r in baseline.items() if n.split()[0] not in results}
-        kept.update({name: float("%.4g" % ratio) for name, ratio in found.items()})
+        kept.update({name: float("%.4g" % statistics.median(of_runs))
+                     for name, of_runs in found.items()})
         with open(arguments.baseline, "w") as file:
             json.dump({"unit": "CPU time of one iteration / that of BM_Calibration",
                        "ratios": dict(sorted(kept.items()))}, file, indent=1)
