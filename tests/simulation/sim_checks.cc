@@ -129,7 +129,14 @@ void Checks::OnLeader(NodeId node, GroupId id, const raft::Core& core,
   }
   if (!first) return;
   ++leaders_;
-  const LogPosition last = committed_position(id);
+  // Section 5.4.3 of the paper is about leaders of later terms: one that was
+  // paused may win an older term when nobody cares any more.
+  Index index;
+  for (const auto& [term, last] : group.committed_in) {
+    if (term < core.term()) index = std::max(index, last);
+  }
+  if (!index) return;
+  const LogPosition last{group.committed[index.value() - 1], index};
   if (written.last() < last.index ? log_idle : !written.Covers(last)) {
     Fail(absl::StrCat("P4 ", Name(node, id), "leads term ", core.term().value(),
                       " without committed ", raft::Describe(last)));
@@ -144,15 +151,19 @@ std::string Checks::NotDurable(GroupId id, LogPosition at,
   for (const auto* half : {&configuration.voters, &configuration.outgoing}) {
     if (half->empty()) continue;
     size_t have = 0;
+    std::string logs;  // the disk of each: where it ends
     for (NodeId voter : *half) {
       const ShadowLog* log = Durable(voter, id);
+      absl::StrAppend(&logs, logs.empty() ? "" : " ",
+                      log == nullptr ? 0 : log->last().value());
       if (log == nullptr || !log->Covers(at)) continue;
       ++have;
       if (log->start.index < at.index) *example = log;
     }
     if (have * 2 > half->size()) continue;
     return absl::StrCat("which is durable on ", have, " of ", half->size(),
-                        " in ", raft::Describe(configuration));
+                        " in ", raft::Describe(configuration),
+                        ", whose disks end at ", logs);
   }
   return *example == nullptr ? "which no log holds" : "";
 }
@@ -184,6 +195,7 @@ void Checks::OnLeaderCommit(NodeId node, GroupId id, const raft::Core& core,
   for (Index i = group.last() + 1; i <= commit; ++i) {
     group.committed.push_back(example->TermAt(i).value_or(Term()));
   }
+  group.committed_in[at.term] = commit;
   group.configuration = configuration;
 }
 

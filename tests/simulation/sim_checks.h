@@ -95,6 +95,9 @@ class Checks {
     std::map<std::pair<raft::NodeId, raft::Term>, raft::NodeId> votes;
     absl::flat_hash_map<std::pair<uint64_t, uint64_t>, Known> entries;
     std::vector<raft::Term> committed{raft::Term(1)};  // from index 1 on
+    // By leaders of each term, the last of these.
+    std::map<raft::Term, raft::Index> committed_in{
+        {raft::Term(1), raft::Index(1)}};
     raft::Configuration configuration;
     std::map<raft::Index, uint64_t> hashes;
     raft::Index last() const { return raft::Index(committed.size()); }

@@ -240,13 +240,16 @@ void SimServer::Crash(bool power_loss, uint64_t down) {
   disk_->store.Crash();
   const uint64_t survives = random.Below(5) * 25;  // percent
   if (power_loss) {
-    // Of a sector, too, only the beginning may get there.
+    // Of a sector, too, only the beginning may get there; but the header of a
+    // segment, which is shorter, arrives as a whole (docs/wal_format.md).
+    constexpr uint64_t kLeast = 64;
     const bool torn = random.Chance(1, 2);
-    disk_->files.PowerLoss([&] { return random.Below(100) < survives; },
-                           [&] {
-                             return torn ? random.Below(2 * wal::kSectorBytes)
-                                         : ~uint64_t{0};
-                           });
+    disk_->files.PowerLoss(
+        [&] { return random.Below(100) < survives; },
+        [&] {
+          return torn ? kLeast + random.Below(2 * wal::kSectorBytes)
+                      : ~uint64_t{0};
+        });
   } else {
     disk_->files.Restart();
     // Direct writes leave nothing in caches that is not on the disk.
@@ -322,6 +325,8 @@ void SimServer::Resume() {
 void SimServer::Wipe() {
   Note("wipe");
   EndProcess();
+  // Acknowledgements of it may be on their way.
+  world_->checks().OnDiskLost(id(), disk_->durable);
   disk_ =
       std::make_unique<Disk>(world_->profile().direct, world_->random().Next());
   suspect_ = gone_ = full_ = sync_fails_ = false;

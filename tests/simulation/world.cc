@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "raft/describe.h"
 #include "server/replica.h"
 #include "tests/simulation/sim_clients.h"
 #include "tests/simulation/sim_net.h"
@@ -186,6 +187,24 @@ void World::MindOutcasts() {
   queue_.Add(now() + 2 * kSecond, [this] { MindOutcasts(); });
 }
 
+std::string World::DescribeReplicas() {
+  std::string text;
+  for (const auto& server : servers_) {
+    if (server->host() == nullptr) {
+      absl::StrAppend(&text, "\n  server ", server->index(), " does not run");
+      continue;
+    }
+    absl::StrAppend(&text, "\n  server ", server->index(), ", node ",
+                    server->id().value(), ", map ", server->maps()->epoch());
+    server->host()->ForEachReplica([&](const server::Replica& replica) {
+      absl::StrAppend(&text, "\n    group ", replica.group().value(), ": ",
+                      raft::Describe(replica.core().Status()), "      ",
+                      raft::Describe(replica.core().Status().configuration));
+    });
+  }
+  return text;
+}
+
 void World::Calm() {
   journal_.Note("calm");
   calm_ = true;
@@ -197,7 +216,8 @@ void World::Calm() {
   }
   if (!RunUntilTrue(kRecoveryNanos + 10 * kElectionNanos,
                     [this] { return AllLed(); })) {
-    return checks_.Fail("P9 no leader within ten election timeouts");
+    return checks_.Fail(absl::StrCat(
+        "P9 no leader within ten election timeouts", DescribeReplicas()));
   }
   RunUntil(uint64_t{options_.seconds} * kSecond);
   for (const auto& client : clients_) client->Stop();

@@ -99,6 +99,8 @@ class World {
   template <typename F>
   bool RunUntilTrue(uint64_t nanos, F&& done);
   void Calm();
+  // For a failure.
+  std::string DescribeReplicas();
   // Gives a new disk to who is refused by the others, as an operator does.
   void MindOutcasts();
   bool AllLed();

@@ -263,6 +263,11 @@ void FaultMaker::ChangeMembers() {
   server::IsThere is_there = [this, leader](raft::NodeId id) {
     return id == leader->id() || world_->net().Connected(leader->index(), id);
   };
+  // With one disk damaged and nobody knowing, a group that is made smaller may
+  // be left with too few.
+  for (const auto& other : world_->servers()) {
+    if (other->suspect()) return;
+  }
   const std::vector<raft::NodeId> spares = map->Spares();
   if (random_.Chance(1, 3) || spares.empty()) {
     world_->journal().Note("operator removes", server->index());
