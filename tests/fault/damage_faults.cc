@@ -104,7 +104,9 @@ class Damage : public Nemesis {
     }
     refused_ = true;
     fs::remove_all(target_.cluster.data_dir(victim_));
-    return target_.cluster.Restart(victim_);
+    // One that the cluster file does not name has to say that it joins.
+    return victim_ < target_.cluster.size() ? target_.cluster.Restart(victim_)
+                                            : target_.cluster.StartNew(victim_);
   }
 
   // Changes one file; says of what sort it is.
