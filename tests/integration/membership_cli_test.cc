@@ -276,7 +276,7 @@ TEST_F(MembershipCliTest, DieIsDeniedWhereItIsSwitchedOff) {
   EXPECT_EQ(kv739_last_error_code(), KV739_E_DENIED);
   kv739_shutdown();
   EXPECT_TRUE(cluster().running(0));
-  Expect({"status"}, kOk);
+  Expect({"status", "--wait", "--timeout", "20000"}, kOk);
 }
 
 void MembershipCliTest::TwoOperatorsAtOnce() {
