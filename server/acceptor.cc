@@ -26,6 +26,20 @@ void SetSocketOptions(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &millis, sizeof millis);
 }
 
+// What has come so far, without taking it; UNAVAILABLE when the other side has
+// gone.
+absl::StatusOr<Opening> Look(int fd) {
+  char first[kOpeningBytes];
+  const ssize_t n = recv(fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return Opening();
+  if (n <= 0) return absl::UnavailableError("closed by the other side");
+  return ReadOpening(absl::string_view(first, static_cast<size_t>(n)));
+}
+
+bool IsUndecided(const absl::StatusOr<Opening>& opening) {
+  return opening.ok() && opening->kind == Opening::Kind::kUndecided;
+}
+
 }  // namespace
 
 class Acceptor::Listener : public Poller::Watcher {
@@ -38,9 +52,9 @@ class Acceptor::Listener : public Poller::Watcher {
   const int fd_;
 };
 
-class Acceptor::Undecided : public Poller::Watcher {
+class Acceptor::Waiting : public Poller::Watcher {
  public:
-  Undecided(Acceptor* acceptor, Socket socket, int listener, uint64_t number)
+  Waiting(Acceptor* acceptor, Socket socket, int listener, uint64_t number)
       : acceptor_(acceptor),
         socket_(std::move(socket)),
         listener_(listener),
@@ -49,7 +63,7 @@ class Acceptor::Undecided : public Poller::Watcher {
                   static_cast<uint64_t>(
                       absl::ToInt64Nanoseconds(acceptor->options_.patience))) {}
 
-  void Watch(std::shared_ptr<Undecided> self) {
+  void Watch(std::shared_ptr<Waiting> self) {
     // Edges: its bytes stay in the socket.
     watch_ = acceptor_->poller_->Watch(
         socket_.fd(), EPOLLIN | EPOLLRDHUP | EPOLLET, std::move(self));
@@ -58,24 +72,18 @@ class Acceptor::Undecided : public Poller::Watcher {
   uint64_t deadline() const { return deadline_; }
 
   void OnReady(uint32_t events) override {
+    const auto opening = Look(socket_.fd());
+    const bool ended = (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0;
+    if (IsUndecided(opening) && !ended) return;
     // Out of the set of sockets before anybody else gets it.
-    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) == 0) {
-      char byte[kOpeningBytes];
-      const ssize_t n =
-          recv(socket_.fd(), byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
-      if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-      if (n > 0) {
-        const auto opening =
-            ReadOpening(absl::string_view(byte, static_cast<size_t>(n)));
-        if (opening.ok() && opening->kind == Opening::Kind::kUndecided) return;
-      }
-    }
     Unwatch();
     Acceptor* const acceptor = acceptor_;
     Socket socket = std::move(socket_);
     const int listener = listener_;
     acceptor->Remove(number_);
-    acceptor->Decide(&socket, listener);
+    if (!IsUndecided(opening)) {
+      acceptor->HandOn(std::move(socket), listener, opening);
+    }
   }
 
  private:
@@ -137,53 +145,39 @@ void Acceptor::Accept(int listener) {
     }
     SetSocketOptions(socket.fd());
     // Mostly its first bytes are here already.
-    if (Decide(&socket, listener)) continue;
+    const auto opening = Look(socket.fd());
+    if (!IsUndecided(opening)) {
+      HandOn(std::move(socket), listener, opening);
+      continue;
+    }
     if (undecided_.size() >= options_.max_undecided) {
       undecided_.begin()->second->Unwatch();
       undecided_.erase(undecided_.begin());
     }
     const uint64_t number = ++last_number_;
     auto undecided =
-        std::make_shared<Undecided>(this, std::move(socket), listener, number);
+        std::make_shared<Waiting>(this, std::move(socket), listener, number);
     undecided_.emplace(number, undecided);
     undecided->Watch(undecided);
     if (oldest_timer_ == Poller::TimerId()) WaitForOldest();
   }
 }
 
-bool Acceptor::Decide(Socket* socket, int listener) {
-  char first[kOpeningBytes];
-  const ssize_t n =
-      recv(socket->fd(), first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-  if (n <= 0) {
-    socket->Close();
-    return true;
-  }
-  const auto opening =
-      ReadOpening(absl::string_view(first, static_cast<size_t>(n)));
+void Acceptor::HandOn(Socket socket, int listener,
+                      const absl::StatusOr<Opening>& opening) {
+  if (absl::IsUnavailable(opening.status())) return;
   if (!opening.ok()) {
-    options_.on_bad_peer(socket->fd(), opening.status());
-    socket->Close();
-    return true;
+    options_.on_bad_peer(socket.fd(), opening.status());
+  } else if (opening->kind == Opening::Kind::kOther) {
+    options_.on_other(std::move(socket), listener);
+  } else {
+    // They are there.
+    char first[kOpeningBytes];
+    if (recv(socket.fd(), first, sizeof first, MSG_DONTWAIT) ==
+        static_cast<ssize_t>(sizeof first)) {
+      options_.on_peer(std::move(socket), opening->identity);
+    }
   }
-  switch (opening->kind) {
-    case Opening::Kind::kUndecided:
-      return false;
-    case Opening::Kind::kOther:
-      options_.on_other(std::move(*socket), listener);
-      return true;
-    case Opening::Kind::kPeer:
-      // They are there.
-      if (recv(socket->fd(), first, sizeof first, MSG_DONTWAIT) !=
-          static_cast<ssize_t>(sizeof first)) {
-        socket->Close();
-        return true;
-      }
-      options_.on_peer(std::move(*socket), opening->identity);
-      return true;
-  }
-  return true;
 }
 
 void Acceptor::Remove(uint64_t number) { undecided_.erase(number); }

@@ -2,7 +2,7 @@
 // first bytes without taking them, and hands on whoever has said enough.
 //
 // A connection that says nothing, or only half an opening, costs a descriptor
-// and kBytes here, for kPatience at most, and only so long as there are not
+// here, for kPatience at most, and only so long as there are not
 // kMaxUndecided newer ones. Bytes of nobody's protocol go to the others' server
 // like any others that are not a peer's.
 //
@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/listen_address.h"
 #include "server/peer_frame.h"
@@ -52,12 +53,13 @@ class Acceptor {
 
  private:
   class Listener;
-  class Undecided;
+  class Waiting;
 
   // Takes what has come, up to a number.
   void Accept(int listener);
-  // True when it has been handed on or ended.
-  bool Decide(Socket* socket, int listener);
+  // To whom it belongs, or ends it.
+  void HandOn(Socket socket, int listener,
+              const absl::StatusOr<Opening>& opening);
   void Remove(uint64_t number);
   void EndOverdue();
   void WaitForOldest();
@@ -69,7 +71,7 @@ class Acceptor {
   std::vector<Socket> listeners_;
   std::vector<Poller::WatchId> listening_;  // of each, or none while paused
   // In the order in which they came, so the first is the next to go.
-  std::map<uint64_t, std::shared_ptr<Undecided>> undecided_;
+  std::map<uint64_t, std::shared_ptr<Waiting>> undecided_;
   uint64_t last_number_ = 0;
   Poller::TimerId oldest_timer_;
   Poller::TimerId pause_timer_;

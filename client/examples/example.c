@@ -13,19 +13,28 @@ static int classic(const char *config_file) {
   if (kv739_init(config_file) != 0) return -1;
 
   switch (kv739_put("greeting", "hello", value)) {
-    case 0: printf("put; before it was \"%s\"\n", value); break;
-    case 1: printf("put; there was none before\n"); break;
+    case 0:
+      printf("put; before it was \"%s\"\n", value);
+      break;
+    case 1:
+      printf("put; there was none before\n");
+      break;
     default:
       /* Refused for sure, or nobody could say before the deadline? */
-      printf("put failed%s\n",
-             kv739_maybe_applied(kv739_last_error_code())
-                 ? ", but it may take effect" : "");
+      printf("put failed%s\n", kv739_maybe_applied(kv739_last_error_code())
+                                   ? ", but it may take effect"
+                                   : "");
       return -1;
   }
   switch (kv739_get("greeting", value)) {
-    case 0: printf("get: \"%s\"\n", value); break;
-    case 1: printf("get: no such key\n"); break;
-    default: return -1;
+    case 0:
+      printf("get: \"%s\"\n", value);
+      break;
+    case 1:
+      printf("get: no such key\n");
+      break;
+    default:
+      return -1;
   }
   return kv739_shutdown();
 }
@@ -46,8 +55,8 @@ static int handles(const char *config_file) {
     printf("counter is %.*s\n", (int)length, bytes);
     kv739_result_free(result);
     /* Done only when nobody has written in between. */
-    code = kv739_client_cas(client, "counter", 7, version, "2", 1, 2000,
-                            &result);
+    code =
+        kv739_client_cas(client, "counter", 7, version, "2", 1, 2000, &result);
     if (code >= 0) printf(code == 0 ? "swapped\n" : "somebody was faster\n");
     kv739_result_free(result);
   }

@@ -40,6 +40,18 @@ std::string Milliseconds(Nanos at, Nanos origin) {
 
 }  // namespace
 
+Violation MakeViolation(Fault fault, const std::string& key,
+                        const std::string& what,
+                        std::initializer_list<const Operation*> operations,
+                        Nanos origin) {
+  std::string text =
+      absl::StrCat("key \"", absl::CHexEscape(key), "\": ", what);
+  for (const Operation* op : operations) {
+    absl::StrAppend(&text, "\n  ", Describe(*op, origin));
+  }
+  return {fault, std::move(text)};
+}
+
 std::string Describe(const Operation& operation, Nanos origin) {
   static constexpr absl::string_view kKinds[] = {"put", "get", "append",
                                                  "delete", "compare-and-swap"};
@@ -90,14 +102,9 @@ class KeyChecker {
   }
 
  private:
-  bool Fail(Fault fault, std::string what,
+  bool Fail(Fault fault, const std::string& what,
             std::initializer_list<const Operation*> operations) {
-    std::string text =
-        absl::StrCat("key \"", absl::CHexEscape(key_), "\": ", what);
-    for (const Operation* op : operations) {
-      absl::StrAppend(&text, "\n  ", Describe(*op, origin_));
-    }
-    violation_ = Violation{fault, std::move(text)};
+    violation_ = MakeViolation(fault, key_, what, operations, origin_);
     return false;
   }
 

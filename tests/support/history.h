@@ -26,6 +26,7 @@
 #define KV739_TESTS_SUPPORT_HISTORY_H_
 
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
@@ -92,6 +93,11 @@ struct Violation {
   Fault fault;
   std::string text;  // names the key, the operations and their times
 };
+// What is wrong with `operations` of `key`; times are told from `origin` on.
+Violation MakeViolation(Fault fault, const std::string& key,
+                        const std::string& what,
+                        std::initializer_list<const Operation*> operations,
+                        Nanos origin);
 
 // Puts and gets alone; values of puts unique per key. Every key is missing at
 // first. Returns the first violation; keys are visited in ascending order.

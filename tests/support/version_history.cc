@@ -35,14 +35,9 @@ class VersionChecker {
   }
 
  private:
-  bool Fail(Fault fault, std::string what,
+  bool Fail(Fault fault, const std::string& what,
             std::initializer_list<const Operation*> operations) {
-    std::string text =
-        absl::StrCat("key \"", absl::CHexEscape(key_), "\": ", what);
-    for (const Operation* op : operations) {
-      absl::StrAppend(&text, "\n  ", Describe(*op, origin_));
-    }
-    violation_ = Violation{fault, std::move(text)};
+    violation_ = MakeViolation(fault, key_, what, operations, origin_);
     return false;
   }
 

@@ -1,16 +1,16 @@
 /* The header in C: every declaration is one, the buffers have their sizes,
  * and a C program links and runs. */
-#include "lib739kv.h"
-
 #include <stdio.h>
 #include <string.h>
 
-#define CHECK(condition)                                   \
-  do {                                                     \
-    if (!(condition)) {                                    \
+#include "lib739kv.h"
+
+#define CHECK(condition)                                      \
+  do {                                                        \
+    if (!(condition)) {                                       \
       fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-      return 1;                                            \
-    }                                                      \
+      return 1;                                               \
+    }                                                         \
   } while (0)
 
 static void Ignore(void *context, int code, const kv739_result *result) {
