@@ -1,5 +1,6 @@
 #include "client/node_stream.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -69,7 +70,14 @@ struct NodeStream::Call {
   bool more = false;  // something came while writing
   bool held = false;  // something came and waits for an answer
   int unanswered = 0;
+  size_t out_operations = 0;  // without an answer so far
   bool broken = false;
+
+  // Better to wait for an answer, and for company, than to go now.
+  bool Full() const {
+    return unanswered >= kMaxUnanswered ||
+           (unanswered > 0 && out_operations >= kCrowd);
+  }
 };
 
 void NodeStream::Event::Done(bool ok) {
@@ -117,7 +125,7 @@ void NodeStream::Pump(bool hold) {
         return;
       } else if (!call_->open || call_->broken) {
         return;  // served when it opens, or told that it broke
-      } else if (hold && call_->unanswered >= kMaxUnanswered) {
+      } else if (hold && call_->Full()) {
         call_->held = true;
         return;  // served by the next answer or tick
       } else {
@@ -137,6 +145,7 @@ void NodeStream::Pump(bool hold) {
       {
         const std::lock_guard lock(mutex_);
         ++call->unanswered;
+        call->out_operations += batch.size();
       }
       FillBatch(batch, &call->out);
       call->written.Give();
@@ -189,6 +198,7 @@ void NodeStream::OnRead(Call* call, bool ok) {
     const std::lock_guard lock(mutex_);
     ++call->holders;
     call->unanswered = 0;
+    call->out_operations -= std::min(call->out_operations, answers.size());
     held = std::exchange(call->held, false);
   }
   call->read.Give();

@@ -1,6 +1,7 @@
 #include "client/command/cluster_client.h"
 
 #include <grpcpp/client_context.h>
+#include <grpcpp/completion_queue.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
@@ -10,7 +11,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/blocking_counter.h"
 #include "kv739/v1/admin.grpc.pb.h"
 #include "kv739/v1/cluster.grpc.pb.h"
 
@@ -38,6 +38,9 @@ struct Question {
   v1::GetMapRequest map_request;
   v1::GetStatusResponse status_response;
   v1::GetMapResponse map_response;
+  std::unique_ptr<grpc::ClientAsyncResponseReader<v1::GetStatusResponse>>
+      status_call;
+  std::unique_ptr<grpc::ClientAsyncResponseReader<v1::GetMapResponse>> map_call;
   grpc::Status status;
   grpc::Status map_status;
 };
@@ -88,25 +91,25 @@ void ClusterClient::AskServers(absl::Duration each,
                                std::vector<ServerAnswer>* servers,
                                std::optional<v1::GetMapResponse>* map) {
   std::vector<Question> questions(servers->size());
-  absl::BlockingCounter open(static_cast<int>(2 * questions.size()));
+  // Not the callback API: it would leave threads behind that go on polling, and
+  // would take turns with those of a benchmark in this process.
+  grpc::CompletionQueue queue;
   for (size_t i = 0; i < questions.size(); ++i) {
     Question& q = questions[i];
     q.stub = v1::Cluster::NewStub(ChannelTo((*servers)[i].address));
     SetDeadline(each, &q.status_context);
     SetDeadline(each, &q.map_context);
-    q.stub->async()->GetStatus(&q.status_context, &q.status_request,
-                               &q.status_response,
-                               [&q, &open](const grpc::Status& status) {
-                                 q.status = status;
-                                 open.DecrementCount();
-                               });
-    q.stub->async()->GetMap(&q.map_context, &q.map_request, &q.map_response,
-                            [&q, &open](const grpc::Status& status) {
-                              q.map_status = status;
-                              open.DecrementCount();
-                            });
+    q.status_call =
+        q.stub->AsyncGetStatus(&q.status_context, q.status_request, &queue);
+    q.status_call->Finish(&q.status_response, &q.status, &q);
+    q.map_call = q.stub->AsyncGetMap(&q.map_context, q.map_request, &queue);
+    q.map_call->Finish(&q.map_response, &q.map_status, &q);
   }
-  open.Wait();
+  void* tag = nullptr;
+  bool ok = false;
+  for (size_t open = 2 * questions.size(); open > 0; --open) {
+    queue.Next(&tag, &ok);
+  }
   for (size_t i = 0; i < questions.size(); ++i) {
     Question& q = questions[i];
     (*servers)[i].status = Shorten(FromGrpc(q.status), each);
