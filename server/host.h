@@ -32,6 +32,7 @@
 #include "server/directory_client.h"
 #include "server/disk_monitor.h"
 #include "server/group_keeper.h"
+#include "server/leader_balance.h"
 #include "server/map_holder.h"
 #include "server/operation.h"
 #include "server/request_handler.h"
@@ -56,6 +57,7 @@ struct HostOptions {
   // Keys of letters, digits and - _ . / only.
   bool portable_keys = false;
   KeeperOptions keeper;
+  BalanceOptions balance;
   AuditOptions audit;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;

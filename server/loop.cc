@@ -4,6 +4,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "server/logging.h"
 
 namespace kv739::server {
 namespace {
@@ -58,7 +59,8 @@ Loop::Loop(const HostOptions& options, const HostParts& parts,
       conditions_(conditions),
       directory_(directory),
       random_(std::make_unique<SeededRandom>(seed)),
-      snapshots_(std::move(snapshots)) {
+      snapshots_(std::move(snapshots)),
+      balance_(options.balance, options.self, random_.get()) {
   snapshots_.options = &options_.snapshot;
   snapshots_.post = [this, gate = snapshots_.gate](raft::GroupId group,
                                                    ReplicaCall call) {
@@ -210,6 +212,9 @@ void Loop::HandleTick(Turn& turn) {
     Touch(replica.get(), turn);
   }
   if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep();
+  if (!stopping_ && replicas_.size() > 1 && balance_.Due(ticks_)) {
+    BalanceLeaders();
+  }
   // At once, and again while somebody could not take over.
   const bool low = conditions_->disk_low();
   const bool now_low = low && !was_low_;
@@ -228,6 +233,25 @@ void Loop::Keep() {
   for (const auto& replica : replicas_) {
     if (!replica->IsLeader()) continue;
     replica->Keep(*map, spares, ticks_, directory_);
+  }
+}
+
+void Loop::BalanceLeaders() {
+  std::vector<LeaderBalance::Group> groups;
+  groups.reserve(replicas_.size());
+  for (const auto& replica : replicas_) {
+    groups.push_back(replica->BalanceView());
+    std::erase_if(groups.back().able, [this](raft::NodeId peer) {
+      return conditions_->IsLow(peer) || !parts_.transport->Connected(peer);
+    });
+  }
+  for (const LeaderBalance::Move& move : balance_.Look(groups, ticks_)) {
+    LogInfo("group ", move.group.value(), ": hands its leadership to node ",
+            move.to.value(), ", which leads fewer groups");
+    ++stats_.leader_moves;
+    Find(move.group)->HandOverTo([&](raft::NodeId peer) {
+      return peer == move.to;
+    });
   }
 }
 
@@ -466,6 +490,7 @@ void Loop::AddStats(HostStats* stats) const {
   stats->peer_messages_sent += stats_.peer_messages_sent;
   stats->peer_messages_dropped += stats_.peer_messages_dropped;
   stats->apply_stalls += stats_.apply_stalls;
+  stats->leader_moves += stats_.leader_moves;
   stats->stopping = stats->stopping || stopping_;
 }
 

@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "server/host.h"
+#include "server/leader_balance.h"
 #include "server/node_conditions.h"
 #include "server/operation.h"
 #include "server/replica.h"
@@ -99,6 +100,8 @@ class Loop {
 
   void HandleTick(Turn& turn);
   void Keep();
+  // Hands over what this node leads more than its share of.
+  void BalanceLeaders();
   // Hands what this node leads to members that have room on their disks.
   void HandOverForSpace();
   void HandleDurable(DurableEvent event, Turn& turn);
@@ -128,6 +131,7 @@ class Loop {
   DirectoryClient* const directory_;
   std::unique_ptr<raft::Random> random_;
   SnapshotContext snapshots_;
+  LeaderBalance balance_;  // the owner's
 
   // std::mutex throughout: Debian's abseil is not built for the thread
   // sanitizer, which would not see its locks.

@@ -311,6 +311,9 @@ void Builder::Host(const HostStats& host) {
   Counter("kv739_apply_stalls_total",
           "Times that applying had to wait for the storage engine.",
           host.apply_stalls);
+  Counter("kv739_leader_moves_total",
+          "Leaderships handed over to spread leaders over the servers.",
+          host.leader_moves);
   Histogram("kv739_proposals_per_turn",
             "Writes of one group proposed together.", host.proposals_per_turn);
   Histogram("kv739_entries_per_apply", "Entries applied in one batch.",

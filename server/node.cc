@@ -103,6 +103,9 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   };
   options.keeper.replace_after_ticks = ticks(settings.replace_after_s);
   options.keeper.candidate_timeout_ticks = ticks(settings.candidate_timeout_s);
+  options.balance.enabled = settings.balance_leaders;
+  options.balance.look_ticks = std::max<uint64_t>(1, 1000 / settings.tick_ms);
+  options.balance.rest_ticks = ticks(10);
   options.audit.interval_ticks = ticks(settings.audit_interval_s);
   options.keeper.round_ticks = settings.election_timeout_ticks;
   options.max_pending_proposals =

@@ -23,6 +23,7 @@
 #include "server/directory_client.h"
 #include "server/group_keeper.h"
 #include "server/host.h"
+#include "server/leader_balance.h"
 #include "server/operation.h"
 #include "server/snapshot_context.h"
 #include "server/stats.h"
@@ -71,6 +72,7 @@ struct LoopStats {
   uint64_t peer_messages_sent = 0;
   uint64_t peer_messages_dropped = 0;
   uint64_t apply_stalls = 0;
+  uint64_t leader_moves = 0;
 };
 
 // What one turn of a loop has produced so far.
@@ -126,6 +128,7 @@ class Replica {
   // Hands leadership to the most advanced voter that is heard of and `suits`,
   // if there is one. Nobody is told how it ends.
   void HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits);
+  LeaderBalance::Group BalanceView() const;
   // ---- audits: replica_audit.cc ----
   using AuditDone = absl::AnyInvocable<void(absl::StatusOr<AuditResult>)>;
   // An audit that begins after this; `done` is called with the loop owned.

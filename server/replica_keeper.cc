@@ -39,4 +39,29 @@ void Replica::Keep(const kv::ClusterMap& map,
   }
 }
 
+// Behind by more than this would hold back writes for too long.
+constexpr uint64_t kAbleLag = 4096;
+
+LeaderBalance::Group Replica::BalanceView() const {
+  const raft::CoreStatus core = core_->Status();
+  LeaderBalance::Group view;
+  view.id = group_;
+  view.term = core.soft.term;
+  view.leader = core.soft.leader;
+  view.voters = core.configuration.voters;
+  const KeeperState members = keeper_.status().state;
+  const bool calm =
+      core_->IsLeader() && !core.transferring && !core.changing && core.fit &&
+      !transfer_done_ &&
+      (members == KeeperState::kSettled || members == KeeperState::kNoSpare);
+  if (!calm) return view;
+  for (const raft::PeerProgress& peer : core.peers) {
+    if (!peer.learner && peer.recently_active && !peer.needs_snapshot &&
+        peer.match + kAbleLag >= core.last_index) {
+      view.able.push_back(peer.id);
+    }
+  }
+  return view;
+}
+
 }  // namespace kv739::server

@@ -32,6 +32,7 @@ struct Settings {
   uint64_t replace_after_s = 300;
   uint64_t candidate_timeout_s = 60;
   uint64_t audit_interval_s = 300;
+  bool balance_leaders = true;
   // limits:
   uint32_t max_key_bytes = 256;
   uint32_t max_value_bytes = 1'024'000;

@@ -73,6 +73,9 @@ std::vector<Setting> MakeTable() {
     {"membership", "candidate_timeout_s", Number(&S::candidate_timeout_s, Unit::kSeconds, 1, 86'400),
      "A spare that is silent for so long while it is to replace another\n"
      "server is given up for the next one."},
+    {"membership", "balance_leaders", BoolSetting{&S::balance_leaders},
+     "Servers that lead more of the groups that they share than others hand\n"
+     "some over, one after the other."},
     {"membership", "audit_interval_s", Number(&S::audit_interval_s, Unit::kSeconds, 0, 2'592'000),
      "The replicas of each group compare their states so often. 0: only when\n"
      "they are asked to."},
