@@ -66,6 +66,7 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Create(const Options& options,
 Core::Core(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Core::~Core() = default;
 void Core::Tick() { impl_->Tick(); }
+void Core::SetTime(uint64_t nanos) { impl_->SetTime(nanos); }
 void Core::Step(const Envelope& envelope) { impl_->Step(envelope); }
 void Core::PeerGone(NodeId peer) { impl_->PeerGone(peer); }
 absl::StatusOr<LogPosition> Core::Propose(std::vector<Payload> commands) {
@@ -224,7 +225,7 @@ bool Core::Impl::HasReady() const {
     return true;
   }
   if (const auto* leader = std::get_if<Leader>(&role_)) {
-    if (CanStartRead()) return true;
+    if (CanStartRead() || CanReadByLease()) return true;
     for (const Progress& peer : leader->peers) {
       if (peer.CanSend(log_.last())) return true;
     }

@@ -101,6 +101,9 @@ class Core {
   // ---- inputs ----
 
   void Tick();
+  // The owner's monotonic clock before the inputs that follow; only leases use
+  // it. What falls back is ignored.
+  void SetTime(uint64_t nanos);
   void Step(const Envelope& envelope);
   // The connection to the peer has ended, as when its process dies. If it was
   // our leader, pre-votes are asked for after a time drawn from

@@ -6,12 +6,14 @@
 //   snapshot.cc     InstallSnapshot both ways, compaction
 //   membership.cc   configurations: in force, cut off, changes under way
 //   reads.cc        ReadIndex
+//   lease.cc        reads by lease
 //   transfer.cc     leadership transfer
 //   fitness.cc      replicas that must not lead
 //   disk_stall.cc   leaders whose disk hangs
 #ifndef KV739_RAFT_CORE_IMPL_H_
 #define KV739_RAFT_CORE_IMPL_H_
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -28,6 +30,7 @@ class Core::Impl {
 
   // Inputs and outputs: see raft/core.h.
   void Tick();
+  void SetTime(uint64_t nanos) { nanos_ = std::max(nanos_, nanos); }
   void Step(const Envelope& envelope);
   void PeerGone(NodeId peer);
   absl::StatusOr<LogPosition> Propose(std::vector<Payload> commands);
@@ -154,6 +157,15 @@ class Core::Impl {
   void TickReads();
   void ConfirmReads();
 
+  // ---- lease.cc ----
+  bool LeasesKept() const { return options_.lease_nanos > 0; }
+  void StartLeaseRound();
+  void RenewLease();
+  bool HoldsLease() const;
+  bool CanReadByLease() const;
+  // To the leader of a time before this process.
+  bool MayHavePromised() const;
+
   // ---- disk_stall.cc ----
   void TickDiskStall();
 
@@ -177,6 +189,7 @@ class Core::Impl {
   RoleState role_;
 
   uint64_t now_ = 0;               // ticks since the start
+  uint64_t nanos_ = 0;             // the owner's clock
   uint64_t election_elapsed_ = 0;  // ticks
   uint64_t election_timeout_ = 0;  // drawn anew for each wait
   uint64_t hurry_until_ = 0;       // a leader went: shorter timeouts till then

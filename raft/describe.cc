@@ -62,7 +62,7 @@ struct MessageText {
   }
   std::string operator()(const HeartbeatResponse& m) const {
     return absl::StrCat("HeartbeatResponse term ", m.term.value(), " round ",
-                        m.round);
+                        m.round, m.promise ? " promise" : "");
   }
   std::string operator()(const TimeoutNow& m) const {
     return absl::StrCat("TimeoutNow term ", m.term.value());

@@ -37,6 +37,9 @@ void Core::Impl::TickElection() {
 void Core::Impl::PeerGone(NodeId peer) {
   auto* follower = std::get_if<Follower>(&role_);
   if (follower == nullptr || follower->leader != peer || !peer) return;
+  if (LeasesKept() && !KV739_PLANTED(R4_promise_ends_with_the_connection)) {
+    return;
+  }
   if (follower->gone || options_.gone_timeout_ticks == 0 ||
       !options_.pre_vote) {
     return;
@@ -117,7 +120,7 @@ void Core::Impl::OnRequestVote(NodeId from, const RequestVote& m) {
   // depose it, unless that leader itself asked for it (section 3.10). Not even
   // the term is taken over.
   if (m.term > term_ && options_.check_quorum && !m.transfer &&
-      HasLiveLeader()) {
+      (HasLiveLeader() || MayHavePromised())) {
     return;
   }
   if (m.term < term_) {

@@ -83,6 +83,8 @@ void Core::Impl::OnConfigurationChanged() {
     }
   }
   leader->peers = std::move(peers);
+  // What the members of before have promised does not bind those of now.
+  leader->lease.Forget();
 }
 
 // ---- changes ----

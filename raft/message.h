@@ -62,6 +62,9 @@ struct Heartbeat {
 struct HeartbeatResponse {
   Term term;
   uint64_t round = 0;
+  // The sender helps nobody to depose the leader for an election timeout, see
+  // raft/lease.h.
+  bool promise = false;
 };
 
 // Tells the receiver to campaign at once (thesis section 3.10).

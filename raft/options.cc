@@ -20,6 +20,9 @@ absl::Status Options::Validate() const {
   if (max_uncommitted_bytes == 0) return bad("max_uncommitted_bytes is 0");
   if (max_read_rounds == 0) return bad("max_read_rounds is 0");
   if (max_pending_reads == 0) return bad("max_pending_reads is 0");
+  if (lease_nanos > 0 && !(pre_vote && check_quorum)) {
+    return bad("leases need pre_vote and check_quorum");
+  }
   if (max_apply_bytes == 0) return bad("max_apply_bytes is 0");
   return absl::OkStatus();
 }

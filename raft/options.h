@@ -45,12 +45,24 @@ struct Options {
   // A round for reads goes to a majority that answered the one before, and to
   // all when a tick passes without their answers. Off: always to all.
   bool read_rounds_to_majority = false;
+  // How long a majority's answers to a round of heartbeats keep reads from
+  // needing another one (raft/lease.h); 0: no leases are kept. With leases,
+  // gone_timeout_ticks is not heeded: followers keep what they promised.
+  uint64_t lease_nanos = 0;
   // One Ready hands out at most this much to apply.
   uint64_t max_apply_bytes = 16 << 20;
 
   // OK, or the first limit that makes no sense, by name.
   absl::Status Validate() const;
 };
+
+// The longest safe Options::lease_nanos where a follower's clock runs at most
+// a quarter faster than its leader's: a fifth less than an election timeout
+// without the tick that may come at once.
+constexpr uint64_t LeaseNanos(uint32_t election_timeout_ticks,
+                              uint64_t tick_nanos) {
+  return (election_timeout_ticks - 1) * tick_nanos / 5 * 4;
+}
 
 // Where randomness comes from; only election timeouts use it.
 class Random {

@@ -74,6 +74,11 @@ class Progress {
   // The newest round of heartbeats it has answered (thesis section 6.4).
   uint64_t round() const { return round_; }
   void AnsweredRound(uint64_t round) { round_ = std::max(round_, round); }
+  // The newest one with whose answer it kept a lease (raft/lease.h).
+  uint64_t promised_round() const { return promised_round_; }
+  void Promised(uint64_t round) {
+    promised_round_ = std::max(promised_round_, round);
+  }
 
   // May a message be made now? `last` is the leader's last index.
   bool CanSend(Index last) const;
@@ -125,6 +130,7 @@ class Progress {
   Index next_;
   uint64_t last_heard_;
   uint64_t round_ = 0;
+  uint64_t promised_round_ = 0;
   Inflights inflights_;
 };
 

@@ -21,6 +21,10 @@ bool Core::Impl::CanStartRead() const {
 }
 
 void Core::Impl::StartReads() {
+  if (CanReadByLease()) {
+    std::get<Leader>(role_).reads.AnswerWaiting(log_.committed(),
+                                                &ready_.reads);
+  }
   if (!CanStartRead()) return;
   auto& leader = std::get<Leader>(role_);
   if (IsAlone() || KV739_PLANTED(R6_read_without_confirmation)) {
@@ -29,6 +33,7 @@ void Core::Impl::StartReads() {
   }
   // Steps 2 and 3: note the commit index, then have it confirmed.
   leader.reads.Start(log_.committed());
+  leader.lease.Sent(leader.reads.newest(), nanos_);
   SendReadRound();
 }
 

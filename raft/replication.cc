@@ -107,7 +107,7 @@ void Core::Impl::Acknowledge(NodeId to, Index index) {
 
 void Core::Impl::OnHeartbeat(NodeId from, const Heartbeat& m) {
   if (m.term < term_) {
-    Send(from, HeartbeatResponse{term_, m.round});
+    Send(from, HeartbeatResponse{term_, m.round, false});
     return;
   }
   if (!AcceptLeader(from, m.term)) return;
@@ -116,7 +116,7 @@ void Core::Impl::OnHeartbeat(NodeId from, const Heartbeat& m) {
   } else {
     log_.CommitTo(m.commit);
   }
-  Send(from, HeartbeatResponse{term_, m.round});
+  Send(from, HeartbeatResponse{term_, m.round, LeasesKept()});
 }
 
 // ---- leader: answers ----
@@ -157,6 +157,10 @@ void Core::Impl::OnHeartbeatResponse(NodeId from, const HeartbeatResponse& m) {
   Progress* peer = leader->Find(from);
   if (peer == nullptr || m.round > leader->reads.newest()) return Drop();
   peer->Heard(now_);
+  if (m.promise && m.round > peer->promised_round()) {
+    peer->Promised(m.round);
+    RenewLease();
+  }
   if (m.round > peer->round()) {
     peer->AnsweredRound(m.round);
     ConfirmReads();
@@ -202,6 +206,7 @@ void Core::Impl::TickLeader() {
   auto& leader = std::get<Leader>(role_);
   if (++leader.heartbeat_elapsed < options_.heartbeat_ticks) return;
   leader.heartbeat_elapsed = 0;
+  StartLeaseRound();
   SendHeartbeats();
   for (Progress& peer : leader.peers) {
     const bool silent =

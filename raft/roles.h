@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "raft/lease.h"
 #include "raft/progress.h"
 #include "raft/read_index.h"
 #include "raft/types.h"
@@ -70,6 +71,7 @@ struct Leader {
 
   std::vector<Progress> peers;  // every other member, by id
   ReadIndexQueue reads;
+  Lease lease;
   std::optional<Transfer> transfer;
   UncommittedBytes uncommitted;
   NodeId transfer_failed;          // the last target that did not take over

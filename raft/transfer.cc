@@ -37,6 +37,7 @@ void Core::Impl::ContinueTransfer() {
              (KV739_PLANTED(E7_transfer_to_one_that_lags) &&
               leader.transfer->elapsed == 0)) {
     // It has everything, and proposals are held back: it wins at once.
+    if (!KV739_PLANTED(R3_lease_after_handing_over)) leader.lease.End();
     Send(peer->id(), TimeoutNow{term_});
   }
 }

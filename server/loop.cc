@@ -207,7 +207,7 @@ void Loop::PeerGone(raft::NodeId peer, Turn& turn) {
 void Loop::HandleTick(Turn& turn) {
   ++ticks_;
   for (const auto& replica : replicas_) {
-    replica->Tick();
+    replica->Tick(turn.now_nanos);
     replica->KeepAudits(turn);
     Touch(replica.get(), turn);
   }

@@ -64,7 +64,9 @@ struct Encoder {
     w->set_round(m.round);
   }
   void operator()(const raft::HeartbeatResponse& m) const {
-    out->mutable_heartbeat_response()->set_round(m.round);
+    wire::HeartbeatResponse* w = out->mutable_heartbeat_response();
+    w->set_round(m.round);
+    w->set_promise(m.promise);
   }
   void operator()(const raft::TimeoutNow&) const { out->mutable_timeout_now(); }
   void operator()(const raft::InstallSnapshot& m) const {
@@ -166,7 +168,8 @@ absl::StatusOr<raft::Message> DecodeKind(Term term, wire::GroupMessage* in) {
       return raft::Heartbeat{term, Index(in->heartbeat().commit()),
                              in->heartbeat().round()};
     case wire::GroupMessage::kHeartbeatResponse:
-      return raft::HeartbeatResponse{term, in->heartbeat_response().round()};
+      return raft::HeartbeatResponse{term, in->heartbeat_response().round(),
+                                     in->heartbeat_response().promise()};
     case wire::GroupMessage::kTimeoutNow:
       return raft::TimeoutNow{term};
     case wire::GroupMessage::kInstallSnapshot:

@@ -86,6 +86,11 @@ raft::Options RaftOptions(const Settings& settings) {
   options.max_inflight_messages = settings.max_inflight_messages;
   options.max_uncommitted_bytes = settings.max_uncommitted_bytes;
   options.max_cached_bytes = settings.entry_cache_bytes;
+  if (settings.read_leases) {
+    options.lease_nanos =
+        raft::LeaseNanos(settings.election_timeout_ticks,
+                         uint64_t{settings.tick_ms} * 1'000'000);
+  }
   return options;
 }
 

@@ -228,7 +228,8 @@ void Replica::HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits) {
   if (best != nullptr) core_->TransferLeadership(best->id).IgnoreError();
 }
 
-void Replica::Tick() {
+void Replica::Tick(uint64_t now_nanos) {
+  core_->SetTime(now_nanos);
   core_->Tick();
   snapshots_->Tick();
   if (transfer_done_) ++transfer_ticks_;
@@ -280,6 +281,8 @@ void Replica::RefuseReads(const std::string& why, Turn& turn) {
 // ---- a turn ----
 
 absl::Status Replica::Finish(Turn& turn) {
+  // The requests of this turn came before this moment.
+  core_->SetTime(turn.now_nanos);
   ProposeRequested(turn);
   StartReads(turn);
   absl::Status advanced = snapshots_->Advance(turn);

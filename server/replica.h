@@ -116,7 +116,7 @@ class Replica {
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
   void PeerGone(raft::NodeId peer) { core_->PeerGone(peer); }
-  void Tick();
+  void Tick(uint64_t now_nanos);
   void Persisted(const raft::PersistedPosition& position);
   void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;

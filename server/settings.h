@@ -22,6 +22,7 @@ struct Settings {
   uint32_t max_inflight_messages = 64;
   uint64_t max_uncommitted_bytes = 64 << 20;
   uint64_t entry_cache_bytes = 16 << 20;
+  bool read_leases = false;
   // snapshot: (used by log compaction)
   uint64_t snapshot_entries = 10'000;
   uint64_t snapshot_log_bytes = 256 << 20;

@@ -51,6 +51,10 @@ std::vector<Setting> MakeTable() {
      "beyond it clients are told to try later."},
     {"raft", "entry_cache_bytes", Number(&S::entry_cache_bytes, Unit::kBytes, 64 * kKiB, 16 * kGiB),
      "Recent entries kept in memory per group, to feed followers."},
+    {"raft", "read_leases", BoolSetting{&S::read_leases},
+     "Leaders answer reads by lease, without asking the others: sound while no\n"
+     "server's clock runs a quarter faster than another's. To be set alike on\n"
+     "all servers; those with it do not heed gone_timeout_ticks."},
 
     {"snapshot", "entries", Number(&S::snapshot_entries, Unit::kEntries, 1, 1'000'000'000),
      "The state is made durable and the log before it dropped after this many\n"

@@ -181,7 +181,8 @@ class Replica {
       case 4:
         return Heartbeat{term, Near().index, in_->Number()};
       case 5:
-        return HeartbeatResponse{term, in_->Below(2) ? in_->Number() : round_};
+        return HeartbeatResponse{term, in_->Below(2) ? in_->Number() : round_,
+                                 in_->Below(2) == 1};
       case 6:
         return TimeoutNow{term};
       default:

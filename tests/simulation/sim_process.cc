@@ -181,6 +181,10 @@ absl::Status SimServer::StartHost(std::vector<server::HostedReplica> replicas) {
   options.snapshot.entries = p.snapshot_entries;
   options.snapshot.trailing_entries = p.trailing_entries;
   options.snapshot.min_gap_ms = p.has(Fault::kSnapshots) ? 100 : 2'000;
+  if (p.leases) {
+    options.raft.lease_nanos =
+        raft::LeaseNanos(options.raft.election_timeout_ticks, kTickNanos);
+  }
   process_->transport = std::make_unique<Transport>(this);
   process_->fetcher = std::make_unique<Fetcher>(this);
   process_->monitor = std::make_unique<server::DiskMonitor>(

@@ -68,6 +68,7 @@ std::string Profile::Describe() const {
   std::string text =
       absl::StrCat(servers, "+", later, " servers, ", clients, "x", workers,
                    " clients, ", direct ? "direct" : "buffered", " log,");
+  if (leases) absl::StrAppend(&text, " leases,");
   for (size_t i = 0; i < kFaults; ++i) {
     if (faults[i]) absl::StrAppend(&text, " ", kKinds[i].name);
   }
@@ -131,6 +132,7 @@ Profile DrawProfile(const Options& options) {
   const auto swaps = static_cast<uint32_t>(random.Between(5, 60));
   if (p.has(Fault::kDelete)) p.delete_percent = deletes;
   if (p.has(Fault::kCas)) p.cas_percent = swaps;
+  p.leases = random.Chance(1, 3);
   return p;
 }
 

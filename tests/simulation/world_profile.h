@@ -92,6 +92,7 @@ struct Profile {
   uint64_t snapshot_entries = 10'000;
   uint64_t trailing_entries = 5'000;
   uint64_t replace_after_ticks = 0;
+  bool leases = false;  // reads by lease
   uint64_t segment_bytes = 256 << 10;
   bool direct = true;  // writes are durable when they return
 

@@ -108,9 +108,10 @@ TEST(MessageCodecTest, HeartbeatsAndTimeoutNow) {
   EXPECT_EQ(beat.term, Term(4));
   EXPECT_EQ(beat.commit, Index(6));
   EXPECT_EQ(beat.round, 12u);
-  const auto answer = Arrived(raft::HeartbeatResponse{Term(4), 13});
+  const auto answer = Arrived(raft::HeartbeatResponse{Term(4), 13, true});
   EXPECT_EQ(answer.term, Term(4));
   EXPECT_EQ(answer.round, 13u);
+  EXPECT_TRUE(answer.promise);
   EXPECT_EQ(Arrived(raft::TimeoutNow{Term(8)}).term, Term(8));
 }
 
