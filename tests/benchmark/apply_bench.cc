@@ -86,6 +86,7 @@ class Bench {
   }
 
   void Prepare() {
+    index_ -= entries_.size() - at_;  // of the rest, which were never applied
     entries_.clear();
     for (uint64_t i = 0; i < kEntriesAhead; ++i) Add(random_() % kKeys);
     at_ = 0;
@@ -226,7 +227,7 @@ void ApplyAsFollower(benchmark::State& state, Sessions sessions) {
 #define KV739_FOLLOWER_BENCH(batch, flush_every)     \
   BENCHMARK_CAPTURE(ApplyAsFollower, follower, kOne) \
       ->Args({batch, flush_every})                   \
-      ->Iterations(600'000 / (batch))              \
+      ->Iterations(600'000 / (batch))                \
       ->UseRealTime()
 
 #define KV739_APPLY_BENCH(name, rocks, sessions)      \
