@@ -3,11 +3,17 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "kv/invariant.h"
 
 namespace kv739::kv {
+namespace {
+
+constexpr size_t kCacheLine = 64;
+
+}  // namespace
 
 uint64_t HashKey(absl::string_view key) {
   return XXH3_64bits(key.data(), key.size());
@@ -37,11 +43,12 @@ void BufferTable::Put(RecordRef record) {
   Generation& active = *active_;
   record->generation = active.number;
   active.cost += record->cost();
-  const auto it = slots_.find(Key{record->key(), record->hash()});
+  const auto it = slots_.find(HashedKey{record->key(), record->hash()});
   if (it == slots_.end()) {
     record->position = static_cast<uint32_t>(active.records.size());
     active.records.push_back(record);
-    slots_.insert(Slot{std::move(record)});
+    const uint64_t hash = record->hash();
+    slots_.insert(Slot{hash, std::move(record)});
     return;
   }
   BufferRecord* old = it->record.get();
@@ -55,6 +62,16 @@ void BufferTable::Put(RecordRef record) {
     Supersede(old);
   }
   it->record = std::move(record);
+}
+
+const RecordRef* BufferTable::PlaceOf(const BufferRecord& record) const {
+  if (record.clean) {
+    return &clean_[record.generation - clean_.front().number]
+                .records[record.position];
+  }
+  return record.generation == active_->number
+             ? &active_->records[record.position]
+             : nullptr;
 }
 
 std::vector<RecordRef>& BufferTable::CleanRecords(uint64_t generation) {
@@ -97,16 +114,48 @@ bool BufferTable::Hidden(absl::string_view key) const {
                      [&](const Frozen& frozen) { return hides(*frozen); });
 }
 
-BufferTable::Where BufferTable::Find(absl::string_view key,
+BufferTable::Where BufferTable::Find(const HashedKey& key,
                                      RecordRef* record) const {
-  const uint64_t hash = HashKey(key);
   const std::lock_guard lock(mutex_);
-  const auto it = slots_.find(Key{key, hash});
+  const auto it = slots_.find(key);
   if (it != slots_.end()) {
     *record = it->record;
     return Where::kHere;
   }
-  return Hidden(key) ? Where::kHidden : Where::kBelow;
+  return Hidden(key.bytes) ? Where::kHidden : Where::kBelow;
+}
+
+void BufferTable::Prefetch(absl::Span<const uint64_t> hashes) const {
+  const std::lock_guard lock(mutex_);
+  for (; !hashes.empty();
+       hashes.remove_prefix(std::min(hashes.size(), kPrefetched))) {
+    PrefetchSome(hashes.subspan(0, kPrefetched));
+  }
+}
+
+// In steps, each of which waits for all that the one before has asked for: the
+// slots, the first lines of the records, the rest of them and their places.
+void BufferTable::PrefetchSome(absl::Span<const uint64_t> hashes) const {
+  for (const uint64_t hash : hashes) slots_.prefetch(AnyOf{hash});
+  std::array<const BufferRecord*, kPrefetched> records;
+  size_t count = 0;
+  for (const uint64_t hash : hashes) {
+    const auto it = slots_.find(AnyOf{hash});
+    if (it == slots_.end()) continue;
+    records[count++] = it->record.get();
+    __builtin_prefetch(it->record.get(), 1);  // its count of users changes
+  }
+  for (size_t n = 0; n < count; ++n) {
+    const absl::string_view bytes = records[n]->value();
+    const char* const first = reinterpret_cast<const char*>(records[n]);
+    const char* const end =
+        std::min(bytes.data() + bytes.size(), first + kPrefetchedBytes);
+    for (const char* at = first + kCacheLine; at < end; at += kCacheLine) {
+      __builtin_prefetch(at);
+    }
+    const RecordRef* const place = PlaceOf(*records[n]);
+    if (place != nullptr) __builtin_prefetch(place, 1);
+  }
 }
 
 std::vector<BufferTable::Frozen> BufferTable::Freeze(
@@ -175,7 +224,7 @@ void BufferTable::Evict() {
       clean_cost_ -= kPlaceCost;
       if (!record) continue;
       clean_cost_ -= record->cost();
-      slots_.erase(slots_.find(Key{record->key(), record->hash()}));
+      slots_.erase(slots_.find(HashedKey{record->key(), record->hash()}));
       freed.push_back(std::move(record));
     }
     if (!records.empty()) continue;

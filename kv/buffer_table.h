@@ -32,10 +32,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "kv/buffer_record.h"
+#include "kv/engine.h"
 
 namespace kv739::kv {
-
-uint64_t HashKey(absl::string_view key);
 
 // [begin, end)
 struct DeletedRange {
@@ -70,7 +69,11 @@ class BufferTable {
 
   enum class Where { kHere, kHidden, kBelow };
   // kHere: *record is set, which may say that the key is deleted.
-  Where Find(absl::string_view key, RecordRef* record) const;
+  Where Find(const HashedKey& key, RecordRef* record) const;
+  // Brings what a Find() and an Apply() of these keys will touch into the
+  // processor's caches. By the hashes alone: of two keys with the same one it
+  // is a record of either.
+  void Prefetch(absl::Span<const uint64_t> hashes) const;
 
   // Closes the active generation and returns all that are frozen. `locked`
   // runs before anything else is applied or frozen.
@@ -95,33 +98,42 @@ class BufferTable {
 
  private:
   static constexpr size_t kChunk = 512;
+  // So many are on their way to the caches at once; with longer values, only
+  // their beginnings.
+  static constexpr size_t kPrefetched = 32;
+  static constexpr size_t kPrefetchedBytes = 512;
   // Of what a clean generation takes beside its records: the places of those
   // that were superseded stay until it is their turn to go.
   static constexpr uint64_t kPlaceCost = sizeof(RecordRef);
   static constexpr uint64_t kGenerationCost = 256;
 
-  struct Key {
-    absl::string_view bytes;
+  // Of a key that has this hash; which one, does not matter.
+  struct AnyOf {
     uint64_t hash;
   };
   struct Slot {
+    // The record's: looking for a key, and growing, touch no other record.
+    uint64_t hash;
     // Replaced by another record of the same key.
     mutable RecordRef record;
   };
   struct Hash {
     using is_transparent = void;
-    size_t operator()(const Slot& slot) const { return slot.record->hash(); }
-    size_t operator()(const Key& key) const { return key.hash; }
+    size_t operator()(const Slot& slot) const { return slot.hash; }
+    size_t operator()(const HashedKey& key) const { return key.hash; }
+    size_t operator()(const AnyOf& key) const { return key.hash; }
   };
   struct Equal {
     using is_transparent = void;
+    bool operator()(const Slot& a, const HashedKey& b) const {
+      return a.hash == b.hash && a.record->key() == b.bytes;
+    }
     bool operator()(const Slot& a, const Slot& b) const {
-      return a.record->key() == b.record->key();
+      return a.hash == b.hash && a.record->key() == b.record->key();
     }
-    bool operator()(const Slot& a, const Key& b) const {
-      return a.record->hash() == b.hash && a.record->key() == b.bytes;
+    bool operator()(const Slot& a, const AnyOf& b) const {
+      return a.hash == b.hash;
     }
-    bool operator()(const Key& a, const Slot& b) const { return (*this)(b, a); }
   };
   using Slots = absl::flat_hash_set<Slot, Hash, Equal>;
 
@@ -131,6 +143,10 @@ class BufferTable {
   void DeleteRange(const DeletedRange& range);
   bool Hidden(absl::string_view key) const;
   std::vector<RecordRef>& CleanRecords(uint64_t generation);
+  // The place of a record in its generation, or null when a later record of the
+  // key leaves that as it is.
+  const RecordRef* PlaceOf(const BufferRecord& record) const;
+  void PrefetchSome(absl::Span<const uint64_t> hashes) const;
 
   void MakeClean(const Generation& generation);
   void Evict();

@@ -39,9 +39,14 @@ constexpr int kWriteOutTries = 10;
 class BufferBatch : public Batch {
  public:
   void Put(absl::string_view key, absl::string_view value) override {
+    Add({key, HashKey(key)}, value, false);
+  }
+  void PutHashed(const HashedKey& key, absl::string_view value) override {
     Add(key, value, false);
   }
-  void Delete(absl::string_view key) override { Add(key, "", true); }
+  void Delete(absl::string_view key) override {
+    Add({key, HashKey(key)}, "", true);
+  }
   void DeleteRange(absl::string_view begin, absl::string_view end) override {
     bytes_ += begin.size() + end.size();
     changes_.push_back({RecordRef(), {std::string(begin), std::string(end)}});
@@ -55,10 +60,10 @@ class BufferBatch : public Batch {
   absl::Span<const BufferTable::Change> changes() const { return changes_; }
 
  private:
-  void Add(absl::string_view key, absl::string_view value, bool deleted) {
-    bytes_ += key.size() + value.size();
+  void Add(const HashedKey& key, absl::string_view value, bool deleted) {
+    bytes_ += key.bytes.size() + value.size();
     changes_.push_back(
-        {RecordRef::Make(HashKey(key), key, value, deleted), {}});
+        {RecordRef::Make(key.hash, key.bytes, value, deleted), {}});
   }
 
   std::vector<BufferTable::Change> changes_;
@@ -107,14 +112,14 @@ class BufferedEngine : public Engine {
   absl::StatusOr<bool> Get(absl::string_view key,
                            std::string* value) const override {
     RecordRef record;
-    const BufferTable::Where where = table_.Find(key, &record);
+    const BufferTable::Where where = table_.Find({key, HashKey(key)}, &record);
     if (where == BufferTable::Where::kBelow) return below_->Get(key, value);
     if (!record || record->deleted()) return false;
     value->assign(record->value().data(), record->value().size());
     return true;
   }
 
-  absl::StatusOr<bool> Read(absl::string_view key,
+  absl::StatusOr<bool> Read(const HashedKey& key,
                             LentValue* value) const override {
     RecordRef record;
     const BufferTable::Where where = table_.Find(key, &record);
@@ -122,6 +127,10 @@ class BufferedEngine : public Engine {
     if (!record || record->deleted()) return false;
     value->Lend(std::move(record));
     return true;
+  }
+
+  void Prefetch(absl::Span<const uint64_t> hashes) const override {
+    table_.Prefetch(hashes);
   }
 
   std::unique_ptr<View> NewView() const override {

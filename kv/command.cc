@@ -13,11 +13,6 @@ namespace {
 //   kDirectory    value
 constexpr uint8_t kFormat = 1;
 
-bool IsWrite(Op op) {
-  return op == Op::kPut || op == Op::kDelete || op == Op::kAppend ||
-         op == Op::kCompareAndSwap;
-}
-
 bool HasValue(Op op) { return IsWrite(op) && op != Op::kDelete; }
 
 size_t EncodedBytes(const Command& c) {

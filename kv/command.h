@@ -43,6 +43,12 @@ struct Command {
   absl::string_view value;
 };
 
+// Of those that write `key`.
+inline bool IsWrite(Op op) {
+  return op == Op::kPut || op == Op::kDelete || op == Op::kAppend ||
+         op == Op::kCompareAndSwap;
+}
+
 // Begins with a version byte. Decode is INVALID_ARGUMENT for anything that
 // Encode does not make, and its views point into `bytes`.
 std::string EncodeCommand(const Command& command);

@@ -11,6 +11,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "kv/lent_value.h"
 
 namespace rocksdb {
@@ -19,12 +20,24 @@ class Env;
 
 namespace kv739::kv {
 
+// A key with its hash, for who needs it more than once: an engine may use it to
+// find the key, and need not use it.
+struct HashedKey {
+  absl::string_view bytes;
+  uint64_t hash = 0;  // HashKey(bytes)
+};
+uint64_t HashKey(absl::string_view key);
+
 // Changes that take effect together or not at all. For the engine that made it
 // only.
 class Batch {
  public:
   virtual ~Batch() = default;
   virtual void Put(absl::string_view key, absl::string_view value) = 0;
+  // The same.
+  virtual void PutHashed(const HashedKey& key, absl::string_view value) {
+    Put(key.bytes, value);
+  }
   virtual void Delete(absl::string_view key) = 0;
   // [begin, end)
   virtual void DeleteRange(absl::string_view begin, absl::string_view end) = 0;
@@ -92,10 +105,14 @@ class Engine {
   virtual absl::StatusOr<bool> Get(absl::string_view key,
                                    std::string* value) const = 0;
   // The same, without a copy where the engine can lend the value.
-  virtual absl::StatusOr<bool> Read(absl::string_view key,
+  virtual absl::StatusOr<bool> Read(const HashedKey& key,
                                     LentValue* value) const {
-    return Get(key, value->copy());
+    return Get(key.bytes, value->copy());
   }
+  // Keys with these hashes are about to be read and written: what is in memory
+  // of them may be brought nearer to the processor, for all at once. Changes
+  // nothing and never waits for the disk.
+  virtual void Prefetch(absl::Span<const uint64_t> /*hashes*/) const {}
   virtual std::unique_ptr<View> NewView() const = 0;
 
   // Everything applied before the call is durable on return. May take long.

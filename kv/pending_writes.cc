@@ -1,48 +1,77 @@
 #include "kv/pending_writes.h"
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "kv/records.h"
 
 namespace kv739::kv {
 
-absl::StatusOr<PendingWrites::Item*> PendingWrites::Find(
-    const Engine& engine, absl::string_view key) {
-  const auto [it, fresh] = by_key_.try_emplace(key, nullptr);
-  if (!fresh) return it->second;
-  Item& item = items_.emplace_back();
-  it->second = &item;
-  item.key_ = key;
+void PendingWrites::Item::Reset() {
+  read_done_ = found_ = changed_ = false;
+  version_ = 0;
+  value_ = {};
+  lent_ = LentValue();
+  made_ = std::string();
+}
+
+PendingWrites::Item* PendingWrites::Name(absl::string_view key) {
   SetDataKey(group_, key, &key_buffer_);
-  absl::StatusOr<bool> found = engine.Read(key_buffer_, &item.read_);
-  if (!found.ok()) return found.status();
-  if (*found) {
-    if (!DecodeValueRecord(key_buffer_, item.read_.bytes(), &item.version_,
-                           &item.value_)) {
-      return absl::DataLossError(
-          absl::StrCat("group ", group_.value(), ": damaged value"));
-    }
-    item.found_ = true;
-  }
+  const HashedKey data_key{key_buffer_, HashKey(key_buffer_)};
+  const auto it = by_key_.find(data_key);
+  if (it != by_key_.end()) return *it;
+  if (used_ == items_.size()) items_.emplace_back();
+  Item& item = items_[used_++];
+  item.data_key_.assign(key_buffer_);
+  item.hash_ = data_key.hash;
+  by_key_.insert(&item);
   return &item;
 }
 
+void PendingWrites::Prefetch(const Engine& engine) {
+  hashes_.clear();
+  for (; prefetched_ < used_; ++prefetched_) {
+    if (!items_[prefetched_].read_done_) {
+      hashes_.push_back(items_[prefetched_].hash_);
+    }
+  }
+  if (!hashes_.empty()) engine.Prefetch(hashes_);
+}
+
+absl::Status PendingWrites::Read(const Engine& engine, Item* item) {
+  if (item->read_done_) return absl::OkStatus();
+  absl::StatusOr<bool> found = engine.Read(item->data_key(), &item->lent_);
+  if (!found.ok()) return found.status();
+  if (*found) {
+    if (!DecodeValueRecord(item->data_key_, item->lent_.bytes(),
+                           &item->version_, &item->value_)) {
+      return absl::DataLossError(
+          absl::StrCat("group ", group_.value(), ": damaged value"));
+    }
+    item->found_ = true;
+  }
+  item->read_done_ = true;
+  return absl::OkStatus();
+}
+
 void PendingWrites::WriteTo(Batch* batch) {
-  for (const Item& item : items_) {
+  for (size_t n = 0; n < used_; ++n) {
+    const Item& item = items_[n];
     if (!item.changed_) continue;
-    SetDataKey(group_, item.key_, &key_buffer_);
     if (item.found_) {
-      SetValueRecord(key_buffer_, item.version_, item.value_, &record_buffer_);
-      batch->Put(key_buffer_, record_buffer_);
+      SetValueRecord(item.data_key_, item.version_, item.value_,
+                     &record_buffer_);
+      batch->PutHashed(item.data_key(), record_buffer_);
     } else {
-      batch->Delete(key_buffer_);
+      batch->Delete(item.data_key_);
     }
   }
 }
 
 void PendingWrites::Clear() {
   by_key_.clear();
-  items_.clear();
+  for (size_t n = 0; n < used_; ++n) items_[n].Reset();
+  if (items_.size() > kItemsKept) items_.resize(kItemsKept);
+  used_ = prefetched_ = 0;
 }
 
 }  // namespace kv739::kv

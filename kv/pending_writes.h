@@ -4,12 +4,14 @@
 #ifndef KV739_KV_PENDING_WRITES_H_
 #define KV739_KV_PENDING_WRITES_H_
 
+#include <cstdint>
 #include <deque>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/status/statusor.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "kv/engine.h"
 #include "kv/types.h"
@@ -19,8 +21,10 @@ namespace kv739::kv {
 
 class PendingWrites {
  public:
+  // A key as the batch has left it so far; read() first.
   class Item {
    public:
+    bool read() const { return read_done_; }
     bool found() const { return found_; }
     Version version() const { return version_; }
     absl::string_view value() const { return value_; }
@@ -44,33 +48,63 @@ class PendingWrites {
 
    private:
     friend class PendingWrites;
-    absl::string_view key_;
+    HashedKey data_key() const { return {data_key_, hash_}; }
+    void Reset();
+
+    std::string data_key_;  // the engine's
+    uint64_t hash_ = 0;     // of it
+    bool read_done_ = false;
     bool found_ = false;
     bool changed_ = false;
     Version version_ = 0;
-    absl::string_view value_;  // into a command, into read_ or made_
-    LentValue read_;           // the record as the engine has it
+    absl::string_view value_;  // into a command, into lent_ or made_
+    LentValue lent_;           // the record as the engine has it
     std::string made_;         // a new value that no command holds
   };
 
   explicit PendingWrites(raft::GroupId group) : group_(group) {}
 
-  // The key as the batch has left it so far. `key` must live until Clear(),
-  // which ends the life of the item too. DATA_LOSS for a record that is none.
-  absl::StatusOr<Item*> Find(const Engine& engine, absl::string_view key);
+  // The item of a key, the same one for all writes of the batch to it. It lives
+  // until Clear().
+  Item* Name(absl::string_view key);
+  // All that were named and not read are read soon: see Engine::Prefetch().
+  void Prefetch(const Engine& engine);
+  // Reads the item unless that was done. DATA_LOSS for a record that is none.
+  absl::Status Read(const Engine& engine, Item* item);
   // Adds the records of all keys that were changed, in the order in which
-  // they were first asked for.
+  // they were first named.
   void WriteTo(Batch* batch);
   void Clear();
   // So many keys may come: saves growing by and by.
   void Expect(size_t keys) { by_key_.reserve(keys); }
 
  private:
+  // Memory of items is kept for later batches up to this many.
+  static constexpr size_t kItemsKept = 1024;
+
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(const Item* item) const { return item->hash_; }
+    size_t operator()(const HashedKey& key) const { return key.hash; }
+  };
+  struct Equal {
+    using is_transparent = void;
+    bool operator()(const Item* a, const HashedKey& b) const {
+      return a->hash_ == b.hash && a->data_key_ == b.bytes;
+    }
+    bool operator()(const Item* a, const Item* b) const {
+      return (*this)(a, b->data_key());
+    }
+  };
+
   const raft::GroupId group_;
   std::deque<Item> items_;  // stays in place as it grows
-  absl::flat_hash_map<absl::string_view, Item*> by_key_;
+  size_t used_ = 0;         // of items_
+  size_t prefetched_ = 0;   // of those
+  absl::flat_hash_set<Item*, Hash, Equal> by_key_;
   std::string key_buffer_;
   std::string record_buffer_;
+  std::vector<uint64_t> hashes_;
 };
 
 }  // namespace kv739::kv

@@ -37,7 +37,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMaxWriteBuffers = 4;
-// Every flush makes a file, and there is one every two seconds under load; the
+// Every flush makes a file, and there is one every few seconds under load; the
 // whole store is small at first and is written anew when so many are there.
 constexpr int kMaxNewFiles = 8;
 constexpr double kBloomBitsPerKey = 10;  // 1 % false positives
@@ -305,8 +305,10 @@ rocksdb::Options MakeOptions(const std::string& dir,
   o.max_write_buffer_number = kMaxWriteBuffers;
   o.level_compaction_dynamic_level_bytes = true;
   o.level0_file_num_compaction_trigger = kMaxNewFiles;
-  o.compression = rocksdb::kLZ4Compression;
-  o.bottommost_compression = rocksdb::kZSTD;
+  // Level 0, then the levels that are in use. A file of level 0 lives for
+  // seconds. The last level is written anew with every compaction of a store
+  // that is small: zstd there was a third of the work of all compactions.
+  o.compression_per_level = {rocksdb::kNoCompression, rocksdb::kLZ4Compression};
   // Many range tombstones are slow to read without this; also no open() on
   // the path of a read.
   o.max_open_files = -1;

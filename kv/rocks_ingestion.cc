@@ -72,10 +72,8 @@ RocksIngestion::~RocksIngestion() {
 }
 
 absl::Status RocksIngestion::OpenFile(absl::string_view begin) {
-  rocksdb::Options options = db_->GetOptions();
-  // It is compacted soon; until then speed counts.
-  options.compression = options.bottommost_compression =
-      rocksdb::kLZ4Compression;
+  // Compressed as the store's last level is.
+  const rocksdb::Options options = db_->GetOptions();
   writer_ = std::make_unique<rocksdb::SstFileWriter>(
       rocksdb::EnvOptions(options), options);
   file_begin_ = std::string(begin);

@@ -1,7 +1,10 @@
 // Cost of applying writes: 256-byte puts to 100,000 keys that are there, so
 // that every one reads its old value. Batch size is the argument. Time is that
 // of the applying thread; cpu_us_per_put that of the whole process, RocksDB's
-// flushes and compactions with it.
+// flushes and compactions with it. The cases named follower do as one of a
+// busy group does: nobody asks for the results, and the store is flushed every
+// so many puts (the second argument). Five of these at the same time share the
+// cores' caches as five servers of one machine do.
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 
@@ -76,24 +79,35 @@ class Bench {
     Require(engine_->Flush());
   }
   ~Bench() {
+    WaitForFlush();
     machine_.reset();
     engine_.reset();
     std::filesystem::remove_all(directory_);
   }
 
   void Prepare() {
+    index_ -= entries_.size() - at_;  // of the rest, which were never applied
     entries_.clear();
     for (uint64_t i = 0; i < kEntriesAhead; ++i) Add(random_() % kKeys);
     at_ = 0;
   }
   // False when the entries that were made ahead are used up.
-  bool ApplyBatch(uint64_t size) {
+  bool ApplyBatch(uint64_t size, bool want_results = true) {
     if (at_ + size > entries_.size()) return false;
-    ApplyRange(at_, size);
+    ApplyRange(at_, size, want_results);
     at_ += size;
     return true;
   }
   uint64_t stalls() const { return stalls_; }
+
+  // Beside the applying thread, as the servers do it.
+  void StartFlush() {
+    WaitForFlush();
+    flush_ = std::thread([this] { Require(engine_->Flush()); });
+  }
+  void WaitForFlush() {
+    if (flush_.joinable()) flush_.join();
+  }
 
  private:
   void Add(uint64_t key) {
@@ -123,12 +137,13 @@ class Bench {
     for (size_t i = 0; i < entries_.size(); i += batch) ApplyRange(i, batch);
     entries_.clear();
   }
-  void ApplyRange(size_t from, size_t count) {
+  void ApplyRange(size_t from, size_t count, bool want_results = true) {
     results_.clear();
     const auto entries = absl::MakeConstSpan(entries_).subspan(from, count);
     absl::Status status;
-    while (absl::IsResourceExhausted(status =
-                                         machine_->Apply(entries, &results_))) {
+    while (absl::IsResourceExhausted(
+        status =
+            machine_->Apply(entries, want_results ? &results_ : nullptr))) {
       ++stalls_;
       std::this_thread::yield();
     }
@@ -149,6 +164,7 @@ class Bench {
   std::vector<Sequence> sequences_;
   uint64_t next_ = 0;
   uint64_t stalls_ = 0;
+  std::thread flush_;
 };
 
 void ApplyPuts(benchmark::State& state, bool rocks, Sessions sessions) {
@@ -176,6 +192,44 @@ void ApplyPuts(benchmark::State& state, bool rocks, Sessions sessions) {
   state.counters["refused"] = static_cast<double>(bench.stalls());
 }
 
+void ApplyAsFollower(benchmark::State& state, Sessions sessions) {
+  Bench bench(true, sessions);
+  const uint64_t batch = state.range(0);
+  const uint64_t flush_every = state.range(1);
+  uint64_t since_flush = 0;
+  double cpu = 0;
+  bench.Prepare();
+  double start = ProcessCpuSeconds();
+  for (auto _ : state) {
+    if (!bench.ApplyBatch(batch, false)) {
+      state.PauseTiming();
+      cpu += ProcessCpuSeconds() - start;
+      bench.Prepare();
+      start = ProcessCpuSeconds();
+      state.ResumeTiming();
+      bench.ApplyBatch(batch, false);
+    }
+    since_flush += batch;
+    if (since_flush >= flush_every) {
+      since_flush = 0;
+      bench.StartFlush();
+    }
+  }
+  bench.WaitForFlush();
+  cpu += ProcessCpuSeconds() - start;
+  const double puts = static_cast<double>(state.iterations() * batch);
+  state.SetItemsProcessed(state.iterations() * batch);
+  state.counters["cpu_us_per_put"] = cpu * 1e6 / puts;
+}
+
+// The same number of puts in every run: how much there is to compact depends on
+// it.
+#define KV739_FOLLOWER_BENCH(batch, flush_every)     \
+  BENCHMARK_CAPTURE(ApplyAsFollower, follower, kOne) \
+      ->Args({batch, flush_every})                   \
+      ->Iterations(600'000 / (batch))                \
+      ->UseRealTime()
+
 #define KV739_APPLY_BENCH(name, rocks, sessions)      \
   BENCHMARK_CAPTURE(ApplyPuts, name, rocks, sessions) \
       ->Arg(1)                                        \
@@ -188,6 +242,13 @@ KV739_APPLY_BENCH(rocksdb_no_session, true, kNone);
 KV739_APPLY_BENCH(rocksdb_one_session, true, kOne);
 KV739_APPLY_BENCH(rocksdb_64_sessions, true, kMany);
 KV739_APPLY_BENCH(memory_no_session, false, kNone);
+// At 30,000 puts a second, every two seconds and every five.
+KV739_FOLLOWER_BENCH(1, 60'000);
+KV739_FOLLOWER_BENCH(16, 60'000);
+KV739_FOLLOWER_BENCH(64, 60'000);
+KV739_FOLLOWER_BENCH(256, 60'000);
+KV739_FOLLOWER_BENCH(900, 60'000);
+KV739_FOLLOWER_BENCH(64, 150'000);
 
 }  // namespace
 }  // namespace kv739::kv

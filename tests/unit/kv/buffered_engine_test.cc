@@ -34,7 +34,7 @@ void Put(BufferTable* table, absl::string_view key, absl::string_view value) {
 
 std::string Find(const BufferTable& table, absl::string_view key) {
   RecordRef record;
-  switch (table.Find(key, &record)) {
+  switch (table.Find({key, HashKey(key)}, &record)) {
     case Where::kHere:
       return record->deleted() ? "(deleted)" : std::string(record->value());
     case Where::kHidden:
@@ -59,6 +59,77 @@ TEST(BufferTable, AGenerationHasOneRecordOfAKey) {
   Put(&table, "a", "3");
   EXPECT_EQ(frozen[0]->records[0]->value(), "2");
   EXPECT_EQ(Find(table, "a"), "3");
+}
+
+// Keys that differ and have the same hash, in every place that a record can be.
+TEST(BufferTable, EqualHashesAreNotEqualKeys) {
+  constexpr uint64_t kHash = 739;
+  BufferTable table(1 << 20);
+  const auto put = [&](absl::string_view key, absl::string_view value) {
+    const std::vector<Change> changes = {
+        {RecordRef::Make(kHash, key, value, false), {}}};
+    table.Apply(changes);
+  };
+  const auto find = [&](absl::string_view key) {
+    RecordRef record;
+    if (table.Find({key, kHash}, &record) != Where::kHere) return std::string();
+    EXPECT_EQ(record->key(), key);
+    return std::string(record->value());
+  };
+  put("a", "1");
+  put("b", "2");
+  table.Freeze();  // "a" is superseded while it is frozen, "b" is not
+  put("a", "3");
+  put("c", "4");
+  const std::vector<uint64_t> hashes(100, kHash);
+  table.Prefetch(hashes);
+  EXPECT_EQ(find("a"), "3");
+  EXPECT_EQ(find("b"), "2");
+  EXPECT_EQ(find("c"), "4");
+  EXPECT_EQ(find("d"), "");
+  table.WrittenOut();
+  table.Prefetch(hashes);
+  put("b", "5");  // in the place of a clean one
+  table.Prefetch(hashes);
+  EXPECT_EQ(find("a"), "3");
+  EXPECT_EQ(find("b"), "5");
+  EXPECT_EQ(find("c"), "4");
+  const auto frozen = table.Freeze();
+  ASSERT_EQ(frozen.size(), 1u);
+  EXPECT_EQ(frozen[0]->records.size(), 3u);
+}
+
+// With records in each state, values beyond what is prefetched, and keys that
+// are not there.
+TEST(BufferTable, PrefetchingChangesNothing) {
+  BufferTable table(200'000);
+  std::map<std::string, std::string> expected;
+  std::mt19937_64 random(7);
+  std::vector<uint64_t> hashes;
+  for (int n = 0; n < 5000; ++n) {
+    const std::string key = absl::StrCat("key", random() % 300);
+    hashes.push_back(HashKey(key));
+    if (random() % 3 == 0) hashes.push_back(random());
+    if (random() % 40 == 0) {
+      table.Prefetch(hashes);
+      hashes.clear();
+    }
+    const std::string value(random() % 2000, static_cast<char>('a' + n % 26));
+    Put(&table, key, value);
+    expected[key] = value;
+    if (n % 200 == 199) table.Freeze();
+    if (n % 400 == 399) table.WrittenOut();
+  }
+  table.Prefetch({});
+  size_t here = 0;
+  for (const auto& [key, value] : expected) {
+    const std::string found = Find(table, key);
+    if (found != "(below)") {
+      ++here;
+      EXPECT_EQ(found, value);
+    }
+  }
+  EXPECT_GT(here, 100u);
 }
 
 TEST(BufferTable, WhatIsWrittenOutStaysAsLongAsItFits) {

@@ -147,8 +147,10 @@ void Replay(History* history, TestEngine::Kind kind, uint64_t seed) {
   const auto entries = absl::MakeConstSpan(history->entries());
   while (TestLog::Applied(group.machine()) < entries.size()) {
     const uint64_t from = TestLog::Applied(group.machine());
+    // Up to several of the chunks that the entries of a batch are decoded in.
+    const uint64_t most = random() % 4 == 0 ? 150 : 45;
     const uint64_t count =
-        std::min<uint64_t>(1 + random() % 60, entries.size() - from);
+        std::min<uint64_t>(1 + random() % most, entries.size() - from);
     std::vector<ApplyResult> results;
     if (random() % 4 == 0) {
       group.failing().write_error = absl::ResourceExhaustedError("later");

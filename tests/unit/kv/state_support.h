@@ -162,10 +162,13 @@ class FailingEngine : public Engine {
     if (!read_error.ok()) return read_error;
     return engine_->Get(key, value);
   }
-  absl::StatusOr<bool> Read(absl::string_view key,
+  absl::StatusOr<bool> Read(const HashedKey& key,
                             LentValue* value) const override {
     if (!read_error.ok()) return read_error;
     return engine_->Read(key, value);
+  }
+  void Prefetch(absl::Span<const uint64_t> hashes) const override {
+    engine_->Prefetch(hashes);
   }
   std::unique_ptr<View> NewView() const override { return engine_->NewView(); }
   absl::Status Flush() override { return engine_->Flush(); }
