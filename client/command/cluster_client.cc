@@ -76,6 +76,7 @@ std::shared_ptr<grpc::Channel> ClusterClient::ChannelTo(
     // Servers are named by us, not by the environment's proxies; and a server
     // that comes back is seen at once, not after a long back-off.
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     // Also how long one attempt to connect may take: longer than any question
     // here, so that it is the question's deadline that ends the wait.
@@ -113,6 +114,12 @@ void ClusterClient::AskServers(absl::Duration each,
   for (size_t i = 0; i < questions.size(); ++i) {
     Question& q = questions[i];
     (*servers)[i].status = Shorten(FromGrpc(q.status), each);
+    // Nobody polls between two questions, so this channel would not notice that
+    // the server is back.
+    if (absl::IsUnavailable((*servers)[i].status)) {
+      absl::MutexLock lock(&mutex_);
+      channels_.erase((*servers)[i].address);
+    }
     (*servers)[i].response.Swap(&q.status_response);
     if (q.map_status.ok() &&
         (!map->has_value() || q.map_response.epoch() > (*map)->epoch())) {
