@@ -68,6 +68,9 @@ std::string Profile::Describe() const {
   std::string text =
       absl::StrCat(servers, "+", later, " servers, ", clients, "x", workers,
                    " clients, ", direct ? "direct" : "buffered", " log,");
+  if (groups_per_five > 1) {
+    absl::StrAppend(&text, " ", groups_per_five, " groups per five,");
+  }
   for (size_t i = 0; i < kFaults; ++i) {
     if (faults[i]) absl::StrAppend(&text, " ", kKinds[i].name);
   }
@@ -131,6 +134,11 @@ Profile DrawProfile(const Options& options) {
   const auto swaps = static_cast<uint32_t>(random.Between(5, 60));
   if (p.has(Fault::kDelete)) p.delete_percent = deletes;
   if (p.has(Fault::kCas)) p.cas_percent = swaps;
+  // Drawn last, so that worlds with one stay what they were before there were
+  // several.
+  if (random.Chance(1, 3)) {
+    p.groups_per_five = static_cast<int>(random.Between(2, 3));
+  }
   return p;
 }
 
