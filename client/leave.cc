@@ -19,6 +19,7 @@ namespace {
 constexpr raft::GroupId kDirectory{0};
 // Leaders that are followed at once, one naming the next.
 constexpr int kMaxHops = 3;
+constexpr size_t kNamedGroups = 8;  // in a message
 
 // Who may lead the directory: its members first.
 std::vector<std::string> DirectoryServers(const kv::ClusterMap& map,
@@ -88,8 +89,15 @@ std::string GroupsOf(const kv::ClusterMap& map, raft::NodeId node) {
   for (const kv::GroupInfo& group : map.groups) {
     if (group.Concerns(node)) groups.push_back(group.id.value());
   }
-  return groups.empty() ? "no group"
-                        : absl::StrCat("group ", absl::StrJoin(groups, ", "));
+  if (groups.empty()) return "no group";
+  const size_t count = groups.size();
+  groups.resize(std::min(count, kNamedGroups));
+  std::string text = absl::StrCat(count == 1 ? "group " : "groups ",
+                                  absl::StrJoin(groups, ", "));
+  if (count > groups.size()) {
+    absl::StrAppend(&text, " and ", count - groups.size(), " others");
+  }
+  return text;
 }
 
 // Its process has ended: nobody answers there, or another server does, and a

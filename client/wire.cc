@@ -136,6 +136,7 @@ std::unique_ptr<kv::ClusterMap> ReadMap(const v1::GetMapResponse& message) {
   auto map = std::make_unique<kv::ClusterMap>();
   map->cluster_id = message.cluster_id();
   map->epoch = message.epoch();
+  map->groups_per_five = std::max(1u, message.groups_per_five());
   for (const v1::Node& node : message.nodes()) {
     auto address = kv::Address::Parse(node.address());
     if (!address.ok()) return nullptr;

@@ -17,6 +17,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "kv/types.h"
 
 namespace kv739::kv {
 namespace {
@@ -115,6 +116,7 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
   return row[b.size()];
 }
 
+constexpr absl::string_view kGroupsPerFive = "groups_per_five";
 constexpr absl::string_view kAttributes[] = {"http", "metrics"};
 
 absl::string_view NearestAttribute(absl::string_view key) {
@@ -146,6 +148,7 @@ class Parser {
                                 kMinClusterServers, " are needed"));
     }
     absl::Status status = GivePorts();
+    if (status.ok()) status = CheckGroups();
     if (!status.ok()) return status;
     return std::move(file_);
   }
@@ -181,12 +184,66 @@ class Parser {
       while (end < line.size() && !absl::ascii_isspace(line[end])) ++end;
       column_ = at + 1;
       const absl::string_view word = line.substr(at, end - at);
-      absl::Status status = first ? ParseServer(word) : ParseAttribute(word);
+      absl::Status status = ParseWord(word, first);
       if (!status.ok()) return status;
       first = false;
       at = end;
     }
     return absl::OkStatus();
+  }
+
+  absl::Status ParseWord(absl::string_view word, bool first) {
+    if (first) {
+      const size_t at = word.find_first_of("=:");
+      of_cluster_ = at != absl::string_view::npos && word[at] == '=';
+      return of_cluster_ ? ParseSetting(word) : ParseServer(word);
+    }
+    if (!of_cluster_) return ParseAttribute(word);
+    return Error(absl::StrCat(kGroupsPerFive,
+                              " needs a line of its own, found ", Quote(word)));
+  }
+
+  // What holds for the whole cluster.
+  absl::Status ParseSetting(absl::string_view word) {
+    const size_t equals = word.find('=');
+    const absl::string_view key = word.substr(0, equals);
+    if (key != kGroupsPerFive) {
+      return Error(absl::StrCat("expected host:port or ", kGroupsPerFive,
+                                "=N, found ", Quote(word)));
+    }
+    if (groups_line_ != 0) {
+      return Error(
+          absl::StrCat(kGroupsPerFive, " twice, first in line ", groups_line_));
+    }
+    groups_line_ = line_;
+    column_ += equals + 1;
+    groups_column_ = column_;
+    const absl::string_view text = word.substr(equals + 1);
+    uint32_t count = 0;
+    const bool digits =
+        !text.empty() && text.size() <= 4 &&
+        std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+    if (!digits || !absl::SimpleAtoi(text, &count) || count < 1 ||
+        count > kMaxGroupsPerFive) {
+      return Error(absl::StrCat(kGroupsPerFive, " ", Quote(text),
+                                " is not in 1..", kMaxGroupsPerFive));
+    }
+    file_.groups_per_five = count;
+    return absl::OkStatus();
+  }
+
+  // A group without a slot would never hold anything.
+  absl::Status CheckGroups() const {
+    const size_t fives = std::max<size_t>(1, file_.servers.size() / kFive);
+    const size_t groups = fives * file_.groups_per_five;
+    if (file_.groups_per_five == 1 || groups <= kSlotCount) {
+      return absl::OkStatus();
+    }
+    return ErrorAt(
+        groups_line_, groups_column_,
+        absl::StrCat(file_.servers.size(), " servers with ", kGroupsPerFive,
+                     "=", file_.groups_per_five, " make ", groups,
+                     " groups; the limit is ", kSlotCount));
   }
 
   absl::Status ParseServer(absl::string_view word) {
@@ -287,6 +344,9 @@ class Parser {
   const absl::string_view name_;
   int line_ = 0;
   size_t column_ = 1;
+  bool of_cluster_ = false;  // the line at hand is no server's
+  int groups_line_ = 0;      // of groups_per_five; 0: none
+  size_t groups_column_ = 1;
   ClusterFile file_;
   std::vector<Columns> columns_;  // of file_.servers
   absl::flat_hash_map<std::string, int> lines_;

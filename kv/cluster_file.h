@@ -1,5 +1,6 @@
 // The cluster file, the same for servers and clients: one server a line,
-// `host:port [key=value ...]`, groups are consecutive fives.
+// `host:port [key=value ...]`, groups are consecutive fives. A line of its own,
+// `groups_per_five=N`, gives every five N groups instead of one.
 #ifndef KV739_KV_CLUSTER_FILE_H_
 #define KV739_KV_CLUSTER_FILE_H_
 
@@ -17,6 +18,10 @@ namespace kv739::kv {
 inline constexpr size_t kMaxClusterFileBytes = 4 << 20;
 inline constexpr size_t kMaxClusterFileLineBytes = 1024;
 inline constexpr size_t kMinClusterServers = 3;
+inline constexpr uint32_t kMaxGroupsPerFive = 1024;
+// Servers of a group at the start; kFew when there are fewer than kFive.
+inline constexpr size_t kFive = 5;
+inline constexpr size_t kFew = 3;
 
 // Parse brings a host into one spelling: names in lower case, IPv6 in its
 // shortest form. Names are not looked up, so "localhost" and "127.0.0.1" are
@@ -44,12 +49,16 @@ struct ServerLine {
 
 struct ClusterFile {
   std::vector<ServerLine> servers;  // in the file's order
+  // Groups on the same five servers.
+  uint32_t groups_per_five = 1;
 };
 
 // `name` is what errors call the file. INVALID_ARGUMENT, as
 // "name:line:column: what", for a malformed or duplicate line, an unknown
-// attribute, a port twice on one host, or fewer than three servers. Comments,
-// blank lines, CRLF and trailing spaces are fine.
+// attribute, a port twice on one host, fewer than three servers,
+// groups_per_five twice or not in 1..kMaxGroupsPerFive, or more groups than
+// there are slots for them. Comments, blank lines, CRLF and trailing spaces are
+// fine.
 absl::StatusOr<ClusterFile> ParseClusterFile(absl::string_view text,
                                              absl::string_view name);
 // The same, from a file; NOT_FOUND names the path and the reason.

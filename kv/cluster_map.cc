@@ -11,9 +11,6 @@
 namespace kv739::kv {
 namespace {
 
-constexpr size_t kGroupSize = 5;
-constexpr size_t kSmallGroupSize = 3;
-
 // Never 0 and never one of `taken`: the next seed is tried until it is so.
 uint64_t HashName(absl::string_view name,
                   const absl::flat_hash_set<raft::NodeId>& taken) {
@@ -54,17 +51,36 @@ const GroupInfo* ClusterMap::FindGroup(raft::GroupId id) const {
   return it != groups.end() && it->id == id ? &*it : nullptr;
 }
 
-std::vector<raft::NodeId> ClusterMap::Spares() const {
-  absl::flat_hash_set<raft::NodeId> busy;
+absl::flat_hash_map<raft::NodeId, size_t> ClusterMap::Places() const {
+  absl::flat_hash_map<raft::NodeId, size_t> places;
   for (const GroupInfo& group : groups) {
-    busy.insert(group.members.begin(), group.members.end());
-    busy.insert(group.target.begin(), group.target.end());
-  }
-  std::vector<raft::NodeId> spares;
-  for (const NodeInfo& node : nodes) {
-    if (node.state == NodeState::kActive && !busy.contains(node.id)) {
-      spares.push_back(node.id);
+    for (raft::NodeId id : group.members) ++places[id];
+    if (!group.changing()) continue;
+    for (raft::NodeId id : group.target) {
+      if (!std::binary_search(group.members.begin(), group.members.end(), id)) {
+        ++places[id];
+      }
     }
+  }
+  return places;
+}
+
+std::vector<Candidate> ClusterMap::Candidates() const {
+  const absl::flat_hash_map<raft::NodeId, size_t> places = Places();
+  std::vector<Candidate> candidates;
+  for (const NodeInfo& node : nodes) {
+    if (node.state != NodeState::kActive) continue;
+    const auto it = places.find(node.id);
+    const size_t taken = it == places.end() ? 0 : it->second;
+    if (taken < groups_per_five) candidates.push_back({node.id, taken});
+  }
+  return candidates;
+}
+
+std::vector<raft::NodeId> ClusterMap::Spares() const {
+  std::vector<raft::NodeId> spares;
+  for (const Candidate& candidate : Candidates()) {
+    if (candidate.places == 0) spares.push_back(candidate.id);
   }
   return spares;
 }
@@ -72,6 +88,7 @@ std::vector<raft::NodeId> ClusterMap::Spares() const {
 ClusterMap InitialClusterMap(const ClusterFile& file) {
   ClusterMap map;
   map.epoch = 1;
+  map.groups_per_five = file.groups_per_five;
   std::string all;
   absl::flat_hash_set<raft::NodeId> taken;
   for (const ServerLine& server : file.servers) {
@@ -82,21 +99,28 @@ ClusterMap InitialClusterMap(const ClusterFile& file) {
     map.nodes.push_back({id, server.address, server.metrics_port,
                          server.http_port, NodeState::kActive});
   }
+  // No address has this form, and clusters of one group per five keep the ids
+  // that they have always had.
+  if (map.groups_per_five > 1) {
+    absl::StrAppend(&all, "groups_per_five=", map.groups_per_five, "\n");
+  }
   map.cluster_id = HashName(all, {});
 
   const size_t count = map.nodes.size();
-  const size_t size = count < kGroupSize ? kSmallGroupSize : kGroupSize;
+  const size_t size = count < kFive ? kFew : kFive;
   std::vector<raft::GroupId> ids;
   for (size_t first = 0; first + size <= count; first += size) {
     GroupInfo group;
-    group.id = raft::GroupId(ids.size());
     for (size_t i = first; i < first + size; ++i) {
       group.members.push_back(map.nodes[i].id);
     }
     std::sort(group.members.begin(), group.members.end());
     group.target = group.members;
-    ids.push_back(group.id);
-    map.groups.push_back(std::move(group));
+    for (uint32_t n = 0; n < map.groups_per_five; ++n) {
+      group.id = raft::GroupId(ids.size());
+      ids.push_back(group.id);
+      map.groups.push_back(group);
+    }
   }
   map.slots = AssignSlots(std::move(ids));
   return map;

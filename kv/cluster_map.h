@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "kv/cluster_file.h"
 #include "kv/types.h"
@@ -51,9 +52,19 @@ struct GroupInfo {
   bool operator==(const GroupInfo&) const = default;
 };
 
+// A node that may get a place in a group.
+struct Candidate {
+  raft::NodeId id;
+  size_t places = 0;  // groups that have it or are to have it
+  bool operator==(const Candidate&) const = default;
+};
+
 struct ClusterMap {
   uint64_t cluster_id = 0;
   uint64_t epoch = 0;
+  // Groups that every five of the cluster file got, 1..kMaxGroupsPerFive; for
+  // ever the number of groups that a node may have places in.
+  uint32_t groups_per_five = 1;
   // As in the cluster file, then as they came; one that leaves goes to the
   // end.
   std::vector<NodeInfo> nodes;
@@ -69,12 +80,18 @@ struct ClusterMap {
   raft::GroupId OwnerOf(Slot slot) const { return slots[slot]; }
   // Active nodes that no group has or is to have.
   std::vector<raft::NodeId> Spares() const;
+  // Active nodes with fewer places than a node may have; in the order of
+  // `nodes`. With one group for every five these are the spares.
+  std::vector<Candidate> Candidates() const;
+  // Of every node that has any: groups that have it or are to have it.
+  absl::flat_hash_map<raft::NodeId, size_t> Places() const;
 };
 
-// The map that a cluster starts with, epoch 1: consecutive fives of the file
-// form groups 0, 1, ...; three or four servers in all form one group of
-// three; what is left over is spare. Cluster id and node ids are hashes of
-// the addresses, so that all servers and clients of one file agree on them.
+// The map that a cluster starts with, epoch 1: with N groups per five,
+// consecutive fives of the file form groups 0 to N-1, N to 2N-1, ...; three or
+// four servers in all form groups of three; what is left over is spare. Node
+// ids are hashes of the addresses, the cluster id one of all addresses and of N
+// unless it is 1, so that all servers and clients of one file agree on them.
 ClusterMap InitialClusterMap(const ClusterFile& file);
 
 }  // namespace kv739::kv

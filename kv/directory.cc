@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -50,11 +52,14 @@ class Applier {
                            : absl::StrCat("node ", id.value());
   }
 
-  // Puts `fresh` where the target of a group has `lost`.
-  bool TakePlaces(raft::NodeId lost, raft::NodeId fresh);
-  void TakeFreePlace(raft::NodeId fresh);
-  absl::Status CheckTarget(const GroupTarget& change,
-                           const GroupInfo& group) const;
+  // Puts `fresh` where the target of a group has `lost`. These and the next
+  // return the number of places.
+  size_t TakePlaces(raft::NodeId lost, raft::NodeId fresh);
+  void TakeFreePlaces(raft::NodeId fresh, size_t has);
+  absl::Status CheckTarget(const GroupTarget& change, const GroupInfo& group);
+  // OK when the node may be in the target of the group.
+  absl::Status CheckPlace(raft::NodeId id, const GroupInfo& group);
+  void SetTargetOf(GroupInfo* group, const NodeIds& target);
   void Leave(raft::NodeId id);
   void LetGo();
   void ForgetOldest();
@@ -64,6 +69,8 @@ class Applier {
   }
 
   ClusterMap map_;
+  // Counted when first asked for, and kept right from then on.
+  std::optional<absl::flat_hash_map<raft::NodeId, size_t>> places_;
 };
 
 absl::Status Applier::operator()(const AddNode& change) {
@@ -96,40 +103,70 @@ absl::Status Applier::operator()(const AddNode& change) {
                                 : raft::NodeId();
   map_.nodes.push_back(node);
   map_.nodes.back().state = NodeState::kActive;
-  bool placed = false;
+  size_t places = 0;
   if (lost) {
-    placed = TakePlaces(lost, node.id);
+    places = TakePlaces(lost, node.id);
     Leave(lost);
   }
-  if (!placed) TakeFreePlace(node.id);
+  TakeFreePlaces(node.id, places);
   return absl::OkStatus();
 }
 
-bool Applier::TakePlaces(raft::NodeId lost, raft::NodeId fresh) {
-  bool placed = false;
+size_t Applier::TakePlaces(raft::NodeId lost, raft::NodeId fresh) {
+  size_t places = 0;
   for (GroupInfo& group : map_.groups) {
     const auto it =
         std::lower_bound(group.target.begin(), group.target.end(), lost);
     if (it == group.target.end() || *it != lost) continue;
     group.target.erase(it);
     Insert(&group.target, fresh);
-    placed = true;
+    ++places;
   }
-  return placed;
+  return places;
 }
 
-void Applier::TakeFreePlace(raft::NodeId fresh) {
-  GroupInfo* smallest = nullptr;
+void Applier::TakeFreePlaces(raft::NodeId fresh, size_t has) {
+  std::vector<GroupInfo*> free;
   for (GroupInfo& group : map_.groups) {
-    if (group.target.size() < kFullGroup &&
-        (smallest == nullptr ||
-         group.target.size() < smallest->target.size())) {
-      smallest = &group;
+    if (group.target.size() < kFullGroup && !group.Concerns(fresh)) {
+      free.push_back(&group);
     }
   }
-  if (smallest == nullptr) return;
-  Insert(&smallest->target, fresh);
-  smallest->automatic = false;  // it is more than a replacement now
+  std::stable_sort(free.begin(), free.end(),
+                   [](const GroupInfo* a, const GroupInfo* b) {
+                     return a->target.size() < b->target.size();
+                   });
+  if (free.empty()) return;
+  // Siblings of the first one are of its size, so they are taken from among
+  // those that are sorted already.
+  const NodeIds companions = free.front()->target;
+  std::stable_partition(free.begin(), free.end(), [&](const GroupInfo* group) {
+    return group->target == companions;
+  });
+  for (GroupInfo* group : free) {
+    if (has >= map_.groups_per_five) break;
+    Insert(&group->target, fresh);
+    group->automatic = false;  // it is more than a replacement now
+    ++has;
+  }
+}
+
+void Applier::SetTargetOf(GroupInfo* group, const NodeIds& target) {
+  if (places_) {
+    const auto count = [&](const NodeIds& ids, const NodeIds& others, int by) {
+      for (raft::NodeId id : ids) {
+        if (std::binary_search(others.begin(), others.end(), id) ||
+            std::binary_search(group->members.begin(), group->members.end(),
+                               id)) {
+          continue;
+        }
+        (*places_)[id] += by;
+      }
+    };
+    count(group->target, target, -1);
+    count(target, group->target, 1);
+  }
+  group->target = target;
 }
 
 absl::Status Applier::operator()(const RemoveNode& change) {
@@ -163,7 +200,7 @@ absl::Status Applier::operator()(const RemoveNode& change) {
     // Still named in it is refused as a place of a node that is not active.
     absl::Status status = CheckTarget(*it, group);
     if (!status.ok()) return status;
-    group.target = it->target;
+    SetTargetOf(&group, it->target);
     group.automatic = false;
   }
   for (const GroupTarget& target : change.targets) {
@@ -188,13 +225,13 @@ absl::Status Applier::operator()(const SetTarget& change) {
   }
   absl::Status status = CheckTarget(change.group, *group);
   if (!status.ok()) return status;
-  group->target = change.group.target;
+  SetTargetOf(group, change.group.target);
   group->automatic = change.automatic;
   return absl::OkStatus();
 }
 
 absl::Status Applier::CheckTarget(const GroupTarget& change,
-                                  const GroupInfo& group) const {
+                                  const GroupInfo& group) {
   const std::string name = absl::StrCat("group ", group.id.value());
   if (change.expected != group.target) {
     return absl::AbortedError(absl::StrCat(
@@ -219,23 +256,38 @@ absl::Status Applier::CheckTarget(const GroupTarget& change,
                      kLargestGroup));
   }
   for (raft::NodeId id : target) {
-    const NodeInfo* node = map_.FindNode(id);
-    if (node == nullptr) {
-      return absl::NotFoundError(absl::StrCat("there is no node ", id.value()));
-    }
-    if (node->state != NodeState::kActive) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          Name(id), " is leaving or has left; it cannot be in ", name));
-    }
-    for (const GroupInfo& other : map_.groups) {
-      if (other.id != group.id && other.Concerns(id)) {
-        return absl::FailedPreconditionError(
-            absl::StrCat(Name(id), " has a place in group ", other.id.value(),
-                         "; it cannot be in ", name, " too"));
-      }
-    }
+    absl::Status status = CheckPlace(id, group);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+absl::Status Applier::CheckPlace(raft::NodeId id, const GroupInfo& group) {
+  const std::string name = absl::StrCat("group ", group.id.value());
+  const NodeInfo* node = map_.FindNode(id);
+  if (node == nullptr) {
+    return absl::NotFoundError(absl::StrCat("there is no node ", id.value()));
+  }
+  if (node->state != NodeState::kActive) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        Name(id), " is leaving or has left; it cannot be in ", name));
+  }
+  if (!places_) places_ = map_.Places();
+  const auto it = places_->find(id);
+  const size_t all = it == places_->end() ? 0 : it->second;
+  const size_t others = all - (group.Concerns(id) ? 1 : 0);
+  if (others < map_.groups_per_five) return absl::OkStatus();
+  const auto other = std::find_if(
+      map_.groups.begin(), map_.groups.end(),
+      [&](const GroupInfo& g) { return g.id != group.id && g.Concerns(id); });
+  if (map_.groups_per_five == 1) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(Name(id), " has a place in group ", other->id.value(),
+                     "; it cannot be in ", name, " too"));
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      Name(id), " has places in ", others, " groups, group ", other->id.value(),
+      " among them; it cannot be in ", name, " too"));
 }
 
 absl::Status Applier::operator()(const GroupSettled& change) {

@@ -7,6 +7,9 @@
 // directory says what is wanted, the group's log what is, and a crash of
 // anybody leaves a target that the next leader goes on with.
 //
+// A node has places in at most `groups_per_five` groups: among the members or
+// in the target of a group.
+//
 // Every change that changes something raises the epoch by one. A change that
 // asks for what is there already is OK and changes nothing: whoever is in doubt
 // sends it again.
@@ -38,9 +41,11 @@ struct Bootstrap {
   ClusterMap map;
 };
 // A node with a new id. It gets a place in the smallest group (by target, then
-// by id) that has fewer than kFullGroup, else it is a spare. When another node
-// has its address, that one is lost (its disk is): it leaves at once, and the
-// new one takes its places in every target. An id that is known with this
+// by id) that has fewer than kFullGroup, and further ones while it may have
+// them: first in groups that have the same target as that one had, then again
+// in the smallest. With none it is a spare. When another node has its address,
+// that one is lost (its disk is): it leaves at once, and the new one takes its
+// places in every target before any other. An id that is known with this
 // address gets the new ports.
 // Refused: an id that has left or has another address; too many nodes.
 struct AddNode {
@@ -62,7 +67,7 @@ struct RemoveNode {
 };
 // Refused: an unknown group; another target than expected (ABORTED); fewer than
 // kSmallestGroup or more than kLargestGroup; a node that is unknown, not
-// active, or has a place in another group; a node twice.
+// active, or has as many places in other groups as it may have; a node twice.
 struct SetTarget {
   GroupTarget group;
   bool automatic = false;

@@ -16,7 +16,10 @@
 namespace kv739::kv {
 namespace {
 
+// 1 has no number of groups per five, which is 1; what has another is of 2, so
+// that servers of before there was such a number read all others.
 constexpr uint8_t kMapFormat = 1;
+constexpr uint8_t kSiblingsMapFormat = 2;
 constexpr uint8_t kChangeFormat = 1;
 constexpr size_t kChecksumBytes = 8;
 constexpr uint64_t kMaxPort = std::numeric_limits<uint16_t>::max();
@@ -146,9 +149,17 @@ bool ReadSlots(Reader* in, std::vector<raft::GroupId>* out) {
   return true;
 }
 
-bool ReadMap(Reader* in, ClusterMap* out) {
+bool ReadMap(Reader* in, uint8_t format, ClusterMap* out) {
   uint64_t nodes = 0;
   uint64_t groups = 0;
+  if (format == kSiblingsMapFormat) {
+    uint64_t per_five = 0;
+    if (!in->Varint(&per_five) || per_five < 2 ||
+        per_five > kMaxGroupsPerFive) {
+      return false;
+    }
+    out->groups_per_five = static_cast<uint32_t>(per_five);
+  }
   if (!in->Fixed64(&out->cluster_id) || !in->Varint(&out->epoch) ||
       !in->Varint(&nodes) || nodes > kMaxNodes) {
     return false;
@@ -299,6 +310,9 @@ absl::Status CheckClusterMap(const ClusterMap& map) {
     return Malformed("map: no cluster or no epoch");
   }
   if (map.nodes.size() > kMaxNodes) return Malformed("map: too many nodes");
+  if (map.groups_per_five < 1 || map.groups_per_five > kMaxGroupsPerFive) {
+    return Malformed("map: groups per five");
+  }
   absl::flat_hash_set<raft::NodeId> known;
   absl::Status status = CheckNodes(map, &known);
   if (!status.ok()) return status;
@@ -332,7 +346,12 @@ absl::Status CheckClusterMap(const ClusterMap& map) {
 
 std::string EncodeClusterMap(const ClusterMap& map) {
   std::string out;
-  out.push_back(static_cast<char>(kMapFormat));
+  if (map.groups_per_five == 1) {
+    out.push_back(static_cast<char>(kMapFormat));
+  } else {
+    out.push_back(static_cast<char>(kSiblingsMapFormat));
+    AppendVarint(&out, map.groups_per_five);
+  }
   AppendFixed64(&out, map.cluster_id);
   AppendVarint(&out, map.epoch);
   AppendVarint(&out, map.nodes.size());
@@ -354,11 +373,12 @@ absl::StatusOr<ClusterMap> DecodeClusterMap(absl::string_view bytes) {
   }
   Reader in(body);
   uint8_t format = 0;
-  if (!in.Byte(&format) || format != kMapFormat) {
+  if (!in.Byte(&format) ||
+      (format != kMapFormat && format != kSiblingsMapFormat)) {
     return absl::InvalidArgumentError("map of an unknown format");
   }
   ClusterMap map;
-  if (!ReadMap(&in, &map)) return Malformed("map");
+  if (!ReadMap(&in, format, &map)) return Malformed("map");
   absl::Status status = CheckClusterMap(map);
   if (!status.ok()) return status;
   return map;

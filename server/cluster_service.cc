@@ -45,6 +45,7 @@ void EncodeMap(const kv::ClusterMap& map, v1::GetMapResponse* out) {
   out->Clear();
   out->set_cluster_id(map.cluster_id);
   out->set_epoch(map.epoch);
+  out->set_groups_per_five(map.groups_per_five);
   for (const kv::NodeInfo& node : map.nodes) {
     v1::Node* n = out->add_nodes();
     n->set_id(node.id.value());

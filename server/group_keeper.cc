@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 
@@ -47,10 +48,39 @@ bool Alive(const GroupKeeper::View& view, NodeId node) {
   return peer != nullptr && peer->recently_active && bool(peer->match);
 }
 
-// Groups that lose a node at the same time shall not all want the same spare.
+// Groups that lose a node at the same time shall not all want the same spare,
+// but siblings shall: `group` is the first of them.
 uint64_t Preference(raft::GroupId group, NodeId node) {
   const uint64_t pair[] = {group.value(), node.value()};
   return XXH3_64bits(pair, sizeof pair);
+}
+
+// Siblings have the same target.
+raft::GroupId FirstSibling(const GroupKeeper::View& view) {
+  for (const kv::GroupInfo& group : view.groups) {
+    if (group.target == view.group.target) return group.id;
+  }
+  return view.group.id;
+}
+
+// Sorted: who is in siblings that have all of our target but `out`, and `away`
+// no more.
+NodeIds TakenBySiblings(const GroupKeeper::View& view, NodeId out,
+                        NodeId away) {
+  NodeIds kept = view.group.target;
+  std::erase(kept, out);
+  NodeIds taken;
+  for (const kv::GroupInfo& group : view.groups) {
+    if (group.id == view.group.id || Has(group.target, away) ||
+        !std::includes(group.target.begin(), group.target.end(), kept.begin(),
+                       kept.end())) {
+      continue;
+    }
+    const NodeIds further = Minus(group.target, kept);
+    taken.insert(taken.end(), further.begin(), further.end());
+  }
+  std::sort(taken.begin(), taken.end());
+  return taken;
 }
 
 }  // namespace
@@ -195,7 +225,7 @@ std::optional<KeeperAction> GroupKeeper::Reconsider(const View& view) {
     return std::nullopt;
   }
   // Without another one it may as well be waited for.
-  const NodeId spare = ChooseSpare(view);
+  const NodeId spare = ChooseSpare(view, joining[0], leaving[0]);
   if (!spare) return std::nullopt;
   if (std::none_of(given_up_.begin(), given_up_.end(), [&](const auto& entry) {
         return entry.first == joining[0];
@@ -222,7 +252,7 @@ KeeperAction GroupKeeper::ReplaceSilent(const View& view) {
     }
   }
   if (away == nullptr) return {};
-  const NodeId spare = ChooseSpare(view);
+  const NodeId spare = ChooseSpare(view, away->id, away->id);
   if (!spare) {
     SayOf(KeeperState::kNoSpare, view, away->id);
     return {};
@@ -232,21 +262,29 @@ KeeperAction GroupKeeper::ReplaceSilent(const View& view) {
                       /*automatic=*/true);
 }
 
-NodeId GroupKeeper::ChooseSpare(const View& view) const {
-  NodeId best;
+NodeId GroupKeeper::ChooseSpare(const View& view, NodeId out,
+                                NodeId away) const {
+  std::vector<SpareNode> open;
   for (const SpareNode& spare : view.spares) {
-    if (!spare.connected || view.group.Concerns(spare.id) ||
-        std::any_of(given_up_.begin(), given_up_.end(), [&](const auto& entry) {
-          return entry.first == spare.id;
-        })) {
-      continue;
-    }
-    if (!best ||
-        Preference(view.group.id, spare.id) < Preference(view.group.id, best)) {
-      best = spare.id;
+    if (spare.connected && !view.group.Concerns(spare.id) &&
+        std::none_of(
+            given_up_.begin(), given_up_.end(),
+            [&](const auto& entry) { return entry.first == spare.id; })) {
+      open.push_back(spare);
     }
   }
-  return best;
+  if (open.empty()) return {};
+  const NodeIds taken = TakenBySiblings(view, out, away);
+  const raft::GroupId first = FirstSibling(view);
+  const auto rank = [&](const SpareNode& spare) {
+    return std::tuple(!Has(taken, spare.id), spare.places,
+                      Preference(first, spare.id));
+  };
+  return std::min_element(open.begin(), open.end(),
+                          [&](const SpareNode& a, const SpareNode& b) {
+                            return rank(a) < rank(b);
+                          })
+      ->id;
 }
 
 KeeperAction GroupKeeper::AskForTarget(const View& view, NodeIds target,

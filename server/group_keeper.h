@@ -8,6 +8,17 @@
 // map; what a keeper remembers (since when it waits, whom it tried) may be lost
 // at any time, and is with every change of leaders.
 //
+// Who takes the place of a silent voter X: of the active nodes that are
+// connected, are not in the group, may have another place (the map's
+// groups_per_five) and were not given up lately
+//   1. one that has taken the place of X in a sibling group: one that has all
+//      of this group's other voters in its target, and has X no more,
+//   2. then one with the fewest places: a spare, if there is one,
+//   3. then the one that a hash prefers, the same one for all sibling groups:
+//      groups that have the same target.
+// So the groups of one five, each under its own leader, come to the same node,
+// whether they choose at once or one after the other.
+//
 // The map that it is given may be old. So it first has its own configuration
 // recorded there, and goes on only with a map that shows it.
 //
@@ -46,10 +57,11 @@ struct KeeperOptions {
   uint64_t round_ticks = 25;
 };
 
-// An active node that is in no group.
+// An active node that may get a place.
 struct SpareNode {
   raft::NodeId id;
   bool connected = false;
+  size_t places = 0;  // that it has in other groups
 };
 
 enum class KeeperState : uint8_t {
@@ -90,6 +102,8 @@ class GroupKeeper {
     const kv::GroupInfo& group;    // as the newest map has it
     absl::Span<const SpareNode> spares;
     uint64_t now = 0;  // ticks; never falls
+    // All of the map, this one too.
+    absl::Span<const kv::GroupInfo> groups = {};
   };
 
   explicit GroupKeeper(const KeeperOptions& options) : options_(options) {}
@@ -114,8 +128,10 @@ class GroupKeeper {
   // A replacement that we began ourselves: is it still what we want?
   std::optional<KeeperAction> Reconsider(const View& view);
   KeeperAction ReplaceSilent(const View& view);
-  // None when there is none that is connected.
-  raft::NodeId ChooseSpare(const View& view) const;
+  // For the place of `out`, a voter or one that was to become it, instead of
+  // `away`, who is silent. None when there is none that is connected.
+  raft::NodeId ChooseSpare(const View& view, raft::NodeId out,
+                           raft::NodeId away) const;
   KeeperAction AskForTarget(const View& view, std::vector<raft::NodeId> target,
                             bool automatic);
   // True, and noted, unless just this was sent a short while ago.

@@ -226,9 +226,15 @@ void Loop::HandleTick(Turn& turn) {
 
 void Loop::Keep() {
   const MapHolder::Map map = parts_.maps->Get();
+  // Counting places goes over all groups.
+  if (map != candidates_of_) {
+    candidates_of_ = map;
+    candidates_ = map->Candidates();
+  }
   std::vector<SpareNode> spares;
-  for (raft::NodeId spare : map->Spares()) {
-    spares.push_back({spare, parts_.transport->Connected(spare)});
+  for (const kv::Candidate& candidate : candidates_) {
+    spares.push_back({candidate.id, parts_.transport->Connected(candidate.id),
+                      candidate.places});
   }
   for (const auto& replica : replicas_) {
     if (!replica->IsLeader()) continue;

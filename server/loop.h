@@ -166,6 +166,9 @@ class Loop {
   bool stopping_ = false;
   uint64_t ticks_ = 0;
   bool was_low_ = false;  // short of disk space, at the last tick
+  // Who may get places, and in which map.
+  MapHolder::Map candidates_of_;
+  std::vector<kv::Candidate> candidates_;
 
   std::atomic<int> leaderless_{0};
 };

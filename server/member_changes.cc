@@ -53,6 +53,45 @@ absl::Status CheckChange(const kv::ClusterMap& map, const kv::GroupInfo& group,
   return CheckMajority(map, group.id, target, "would be left", is_there);
 }
 
+// Who may take the places of a node that leaves.
+class Substitutes {
+ public:
+  Substitutes(const kv::ClusterMap& map, raft::NodeId leaving,
+              const IsThere& is_there)
+      : most_(map.groups_per_five) {
+    for (const kv::Candidate& candidate : map.Candidates()) {
+      if (candidate.id != leaving && is_there(candidate.id)) {
+        open_.push_back({candidate, false});
+      }
+    }
+  }
+
+  // None when there is none for this group.
+  raft::NodeId Take(const kv::GroupInfo& group) {
+    One* best = nullptr;
+    for (One& one : open_) {
+      if (one.node.places >= most_ || group.Concerns(one.node.id)) continue;
+      if (best == nullptr || Rank(one) < Rank(*best)) best = &one;
+    }
+    if (best == nullptr) return {};
+    ++best->node.places;
+    best->taken = true;
+    return best->node.id;
+  }
+
+ private:
+  struct One {
+    kv::Candidate node;
+    bool taken;
+  };
+  static std::pair<bool, size_t> Rank(const One& one) {
+    return {!one.taken, one.node.places};
+  }
+
+  const size_t most_;
+  std::vector<One> open_;  // in the order of the map
+};
+
 }  // namespace
 
 absl::StatusOr<kv::RemoveNode> PlanRemoval(const kv::ClusterMap& map,
@@ -64,12 +103,7 @@ absl::StatusOr<kv::RemoveNode> PlanRemoval(const kv::ClusterMap& map,
   kv::RemoveNode change;
   change.node = node.id;
   if (node.state != kv::NodeState::kActive) return change;  // asked for again
-  NodeIds spares = map.Spares();
-  spares.erase(std::remove_if(spares.begin(), spares.end(),
-                              [&](raft::NodeId id) {
-                                return id == node.id || !is_there(id);
-                              }),
-               spares.end());
+  Substitutes substitutes(map, node.id, is_there);
   for (const kv::GroupInfo& group : map.groups) {
     if (!group.Concerns(node.id)) continue;
     kv::GroupTarget target{group.id, group.target, group.target};
@@ -77,9 +111,8 @@ absl::StatusOr<kv::RemoveNode> PlanRemoval(const kv::ClusterMap& map,
         std::find(target.target.begin(), target.target.end(), node.id);
     if (place != target.target.end()) {
       target.target.erase(place);
-      if (!spares.empty()) {
-        target.target.push_back(spares.front());
-        spares.erase(spares.begin());
+      if (const raft::NodeId fresh = substitutes.Take(group)) {
+        target.target.push_back(fresh);
         std::sort(target.target.begin(), target.target.end());
       }
     }

@@ -22,10 +22,12 @@ namespace kv739::server {
 // The node is there: this one, or one with a stream to this one.
 using IsThere = std::function<bool(raft::NodeId)>;
 
-// Takes the server out of its groups. In each, a spare that is there takes its
-// place, or the group shrinks. NOT_FOUND for an unknown server;
-// FAILED_PRECONDITION, naming the group and why, when that would have fewer
-// than three voters or no majority that is there, before or after.
+// Takes the server out of its groups. In each, a node that is there and may
+// have another place takes it, or the group shrinks: one that has just got a
+// place by this, so that sibling groups stay on the same nodes, then the one
+// with the fewest places, then the first in the map. NOT_FOUND for an unknown
+// server; FAILED_PRECONDITION, naming the group and why, when that would have
+// fewer than three voters or no majority that is there, before or after.
 absl::StatusOr<kv::RemoveNode> PlanRemoval(const kv::ClusterMap& map,
                                            absl::string_view server,
                                            const IsThere& is_there);

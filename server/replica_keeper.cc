@@ -21,8 +21,8 @@ void Replica::Keep(const kv::ClusterMap& map,
   if (group == nullptr) return;
   const raft::CoreStatus core = core_->Status();
   const KeeperState before = keeper_.status().state;
-  KeeperAction action =
-      keeper_.Decide({options_.self, core, *group, spares, now_ticks});
+  KeeperAction action = keeper_.Decide(
+      {options_.self, core, *group, spares, now_ticks, map.groups});
   const KeeperStatus& status = keeper_.status();
   if (status.state != before) {
     LogInfo("group ", group_.value(), ": members: ", status.Describe());

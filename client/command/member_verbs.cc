@@ -23,10 +23,19 @@ constexpr absl::Duration kChange =
 // What the log of group 0 must carry.
 constexpr absl::Duration kRecord = absl::Seconds(5);
 
+constexpr size_t kShownChanges = 3;
+
 // What is under way in the cluster, in one line.
 std::string Changes(ClusterClient* client) {
   const ClusterView view = BuildView(client->Ask(kPerServer), client->file());
-  return view.changes.empty() ? "waiting" : absl::StrJoin(view.changes, "; ");
+  if (view.changes.empty()) return "waiting";
+  const size_t shown = std::min(view.changes.size(), kShownChanges);
+  std::string text =
+      absl::StrJoin(view.changes.begin(), view.changes.begin() + shown, "; ");
+  if (shown < view.changes.size()) {
+    absl::StrAppend(&text, "; and ", view.changes.size() - shown, " more");
+  }
+  return text;
 }
 
 // A call of the library that takes long, with what it does on the terminal.

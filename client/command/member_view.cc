@@ -1,5 +1,7 @@
 #include "client/command/member_view.h"
 
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +11,8 @@
 
 namespace kv739::command {
 namespace {
+
+constexpr size_t kNamedPlaces = 8;
 
 using Json = nlohmann::ordered_json;
 
@@ -27,6 +31,23 @@ std::string StateName(v1::NodeState state) {
     default:
       return "active";
   }
+}
+
+// Each, or how many of which kind when they are many.
+std::string PlacesText(const std::vector<PlaceView>& places) {
+  if (places.size() <= kNamedPlaces) {
+    return absl::StrJoin(places, ", ",
+                         [](std::string* out, const PlaceView& place) {
+                           absl::StrAppend(out, place.group, " ", place.role);
+                         });
+  }
+  std::map<std::string, int> roles;
+  for (const PlaceView& place : places) ++roles[place.role];
+  return absl::StrCat(
+      places.size(), " groups: ",
+      absl::StrJoin(roles, ", ", [](std::string* out, const auto& role) {
+        absl::StrAppend(out, role.second, " ", role.first);
+      }));
 }
 
 }  // namespace
@@ -65,10 +86,7 @@ std::string MembersText(const MembersView& view, bool use_color) {
   Table table({{"SERVER"}, {"ID"}, {"STATE"}, {"ALIVE"}, {"GROUPS"}, {"NOTE"}});
   for (const NodeView& node : view.nodes) {
     const bool left = node.state == "left";
-    const std::string groups = absl::StrJoin(
-        node.places, ", ", [](std::string* out, const PlaceView& place) {
-          absl::StrAppend(out, place.group, " ", place.role);
-        });
+    const std::string groups = PlacesText(node.places);
     table.Add({node.address, absl::StrFormat("%016x", node.id), node.state,
                node.alive ? "yes" : "no", node.spare ? "spare" : groups,
                left ? "" : node.reason},

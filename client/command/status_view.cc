@@ -29,6 +29,13 @@ std::string VerdictName(Verdict verdict) {
   return "";
 }
 
+// A thousand groups say the same thing a thousand times; --json has it all.
+constexpr size_t kShownProblems = 8;
+constexpr size_t kShownChanges = 16;
+// With more groups than these the members of those with all in place are left
+// out.
+constexpr size_t kShownWholeGroups = 32;
+
 // What the cluster can still stand, in the words of the verdict line.
 std::string Margin(const ClusterView& view) {
   int least = view.groups.empty() ? 0 : view.groups.front().can_lose;
@@ -55,8 +62,14 @@ std::string VerdictLine(const ClusterView& view, bool use_color) {
     return absl::StrCat(line, Paint("OK", Color::kGreen, use_color), ": ",
                         Margin(view));
   }
-  return absl::StrCat(line, Paint("DEGRADED", Color::kRed, use_color), ": ",
-                      absl::StrJoin(view.problems, "; "));
+  const size_t shown = std::min(view.problems.size(), kShownProblems);
+  absl::StrAppend(&line, Paint("DEGRADED", Color::kRed, use_color), ": ",
+                  absl::StrJoin(view.problems.begin(),
+                                view.problems.begin() + shown, "; "));
+  if (shown < view.problems.size()) {
+    absl::StrAppend(&line, "; and ", view.problems.size() - shown, " more");
+  }
+  return line;
 }
 
 std::string GroupsText(const ClusterView& view, bool use_color) {
@@ -105,6 +118,16 @@ std::string NoteOf(const MemberView& member) {
   return absl::StrJoin(notes, "; ");
 }
 
+// Nothing is to be said of its members.
+bool IsWhole(const GroupView& group) {
+  return !group.leader.empty() && !group.changing &&
+         std::all_of(group.members.begin(), group.members.end(),
+                     [](const MemberView& member) {
+                       return member.reachable && member.state != "missing" &&
+                              member.place == "voter" && NoteOf(member).empty();
+                     });
+}
+
 std::string MembersText(const ClusterView& view, bool use_color) {
   Table table({{"GROUP", Align::kRight},
                {"MEMBER"},
@@ -114,7 +137,12 @@ std::string MembersText(const ClusterView& view, bool use_color) {
                {"APPLIED", Align::kRight},
                {"LAG", Align::kRight},
                {"NOTE"}});
+  size_t left_out = 0;
   for (const GroupView& group : view.groups) {
+    if (view.groups.size() > kShownWholeGroups && IsWhole(group)) {
+      ++left_out;
+      continue;
+    }
     for (const MemberView& member : group.members) {
       const bool known = member.reachable && member.state != "missing";
       const auto number = [known](uint64_t n) {
@@ -130,7 +158,13 @@ std::string MembersText(const ClusterView& view, bool use_color) {
                                           : Color::kNone);
     }
   }
-  return table.Format(use_color);
+  std::string text =
+      left_out == view.groups.size() ? "" : table.Format(use_color);
+  if (left_out > 0) {
+    absl::StrAppend(&text, Count(left_out, "group"),
+                    " with all members in place not shown\n");
+  }
+  return text;
 }
 
 Json TransferJson(const TransferView& transfer) {
@@ -202,8 +236,14 @@ std::string StateOf(const ServerView& server) {
 
 std::string StatusText(const ClusterView& view, bool use_color) {
   std::string text = VerdictLine(view, use_color) + "\n";
-  for (const std::string& change : view.changes) {
-    absl::StrAppend(&text, Paint(change, Color::kYellow, use_color), "\n");
+  const size_t shown = std::min(view.changes.size(), kShownChanges);
+  for (size_t i = 0; i < shown; ++i) {
+    absl::StrAppend(&text, Paint(view.changes[i], Color::kYellow, use_color),
+                    "\n");
+  }
+  if (shown < view.changes.size()) {
+    absl::StrAppend(&text, "and ", view.changes.size() - shown,
+                    " more changes\n");
   }
   if (!view.groups.empty()) {
     absl::StrAppend(&text, "\n", GroupsText(view, use_color), "\n",

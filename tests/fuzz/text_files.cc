@@ -22,16 +22,19 @@ void ClusterFiles(absl::string_view text) {
     KV739_FUZZ_CHECK(!file.status().message().empty(), "an error says nothing");
     return;
   }
-  std::string again;
+  std::string again =
+      absl::StrCat("groups_per_five=", file->groups_per_five, "\n");
   for (const kv::ServerLine& line : file->servers) {
     absl::StrAppend(&again, line.address.ToString(),
-                    " metrics_port=", line.metrics_port,
-                    " http_port=", line.http_port, "\n");
+                    " metrics=", line.metrics_port, " http=", line.http_port,
+                    "\n");
   }
   const auto parsed = kv::ParseClusterFile(again, "again");
   KV739_FUZZ_CHECK(parsed.ok(), parsed.status().ToString());
   KV739_FUZZ_CHECK(parsed->servers.size() == file->servers.size(),
                    "servers were lost");
+  KV739_FUZZ_CHECK(parsed->groups_per_five == file->groups_per_five,
+                   "another number of groups");
   for (size_t i = 0; i < file->servers.size(); ++i) {
     KV739_FUZZ_CHECK(parsed->servers[i].address == file->servers[i].address,
                      "another address");

@@ -27,10 +27,12 @@ inline bool ProgramFailed() {
 class ClusterTest : public ::testing::Test {
  protected:
   void StartCluster(int servers = 5, std::string settings = kTestSettings) {
-    cluster_ = std::make_unique<Cluster>(
-        ClusterOptions{.servers = servers,
-                       .settings = std::move(settings),
-                       .failed = ProgramFailed});
+    StartClusterWith({.servers = servers,
+                      .settings = std::move(settings),
+                      .failed = ProgramFailed});
+  }
+  void StartClusterWith(ClusterOptions options) {
+    cluster_ = std::make_unique<Cluster>(std::move(options));
     const absl::Status started = cluster_->Start();
     ASSERT_TRUE(started.ok()) << started.message();
   }

@@ -36,6 +36,7 @@ World::World(const Options& options)
         return server == nullptr ? nullptr : server->DurableLog(group);
       }) {
   const int all = profile_.servers + profile_.later;
+  file_.groups_per_five = static_cast<uint32_t>(profile_.groups_per_five);
   net_ = std::make_unique<SimNet>(this, all, profile_.clients);
   streams_ = std::make_unique<SnapshotStreams>(this);
   for (int i = 0; i < all; ++i) {

@@ -268,7 +268,10 @@ void FaultMaker::ChangeMembers() {
   for (const auto& other : world_->servers()) {
     if (other->suspect()) return;
   }
-  const std::vector<raft::NodeId> spares = map->Spares();
+  std::vector<raft::NodeId> spares;
+  for (const kv::Candidate& candidate : map->Candidates()) {
+    if (!group.Concerns(candidate.id)) spares.push_back(candidate.id);
+  }
   if (random_.Chance(1, 3) || spares.empty()) {
     world_->journal().Note("operator removes", server->index());
     plan = [name = server->address().ToString(),

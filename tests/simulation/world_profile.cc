@@ -69,6 +69,9 @@ std::string Profile::Describe() const {
       absl::StrCat(servers, "+", later, " servers, ", clients, "x", workers,
                    " clients, ", direct ? "direct" : "buffered", " log,");
   if (leases) absl::StrAppend(&text, " leases,");
+  if (groups_per_five > 1) {
+    absl::StrAppend(&text, " ", groups_per_five, " groups per five,");
+  }
   for (size_t i = 0; i < kFaults; ++i) {
     if (faults[i]) absl::StrAppend(&text, " ", kKinds[i].name);
   }
@@ -133,6 +136,11 @@ Profile DrawProfile(const Options& options) {
   if (p.has(Fault::kDelete)) p.delete_percent = deletes;
   if (p.has(Fault::kCas)) p.cas_percent = swaps;
   p.leases = random.Chance(1, 3);
+  // Drawn last, so that worlds with one stay what they were before there were
+  // several.
+  if (random.Chance(1, 3)) {
+    p.groups_per_five = static_cast<int>(random.Between(2, 3));
+  }
   return p;
 }
 

@@ -68,6 +68,7 @@ struct Profile {
   std::array<uint32_t, kFaults> every_ms{};
 
   int servers = 5;         // of the cluster file
+  int groups_per_five = 1;
   int later = 0;           // that may join while it runs
   int clients = 3;         // handles
   int workers = 2;         // operations at a time, of each

@@ -136,6 +136,9 @@ absl::Status Cluster::StartOnce() {
   ports_ = std::make_unique<Ports>(3 * total());
   channels_.clear();
   std::string lines;
+  if (options_.groups_per_five > 1) {
+    absl::StrAppend(&lines, "groups_per_five=", options_.groups_per_five, "\n");
+  }
   for (int i = 0; i < total(); ++i) {
     if (i < size()) {
       absl::StrAppend(&lines, address(i), " metrics=", metrics_port(i),

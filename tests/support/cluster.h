@@ -57,6 +57,7 @@ struct ClusterOptions {
   // Places behind them for servers that are not in the cluster file; see
   // StartNew().
   int extra = 0;
+  int groups_per_five = 1;
   std::string settings = kTestSettings;  // YAML; "" for none
   // Run by one `kv739d -c`, as operators do; they and those that it starts
   // later are stopped and started over it and the cluster's own calls, so

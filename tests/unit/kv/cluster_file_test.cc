@@ -86,6 +86,12 @@ std::string Bytes(const char* text, size_t size) {
   return std::string(text, size);
 }
 
+std::string Servers(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) absl::StrAppend(&text, "h", i, ":1\n");
+  return text;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Cases, BadClusterFile,
     testing::Values(
@@ -159,8 +165,54 @@ INSTANTIATE_TEST_SUITE_P(
                 "line 1; give http=PORT"},
         BadCase{"a:1\n#" + std::string(1024, 'x'),
                 "f:2:1025: line of 1025 bytes; the limit is 1024"},
+        BadCase{"groups_per_five=2\na:1\nb:1\n groups_per_five=2\nc:1",
+                "f:4:2: groups_per_five twice, first in line 1"},
+        BadCase{"a:1\ngroups_per_five=\nb:1\nc:1",
+                "f:2:17: groups_per_five \"\" is not in 1..1024"},
+        BadCase{"groups_per_five=0",
+                "f:1:17: groups_per_five \"0\" is not in 1..1024"},
+        BadCase{"groups_per_five=1025",
+                "f:1:17: groups_per_five \"1025\" is not in 1..1024"},
+        BadCase{"groups_per_five=-1",
+                "f:1:17: groups_per_five \"-1\" is not in 1..1024"},
+        BadCase{"groups_per_five=4294967297",
+                "f:1:17: groups_per_five \"4294967297\" is not in 1..1024"},
+        BadCase{"  groups_per_five=3x",
+                "f:1:19: groups_per_five \"3x\" is not in 1..1024"},
+        BadCase{"groups_per_five=3 a:1",
+                "f:1:19: groups_per_five needs a line of its own, found "
+                "\"a:1\""},
+        BadCase{"a:1 groups_per_five=3",
+                "f:1:5: unknown attribute \"groups_per_five\"; did you mean "
+                "\"metrics\"?"},
+        BadCase{"group_per_five=3",
+                "f:1:1: expected host:port or groups_per_five=N, found "
+                "\"group_per_five=3\""},
+        BadCase{"groups_per_five",
+                "f:1:1: expected host:port, found \"groups_per_five\""},
+        BadCase{"groups_per_five=3", "f:1:1: 0 servers; at least 3 are needed"},
+        BadCase{"# big\ngroups_per_five=1024\n" + Servers(25),
+                "f:2:17: 25 servers with groups_per_five=1024 make 5120 "
+                "groups; the limit is 4096"},
         BadCase{std::string((4 << 20) + 1, '\n'),
                 "f: file of 4194305 bytes; the limit is 4194304"}));
+
+TEST(ClusterFile, GroupsPerFiveHasALineOfItsOwnAnywhere) {
+  const auto count = [](const std::string& text) {
+    const auto file = ParseClusterFile(text, "f");
+    EXPECT_TRUE(file.ok()) << file.status();
+    if (!file.ok()) return 0u;
+    EXPECT_EQ(file->servers.size(), 3u);
+    return file->groups_per_five;
+  };
+  EXPECT_EQ(count(kThree), 1u);
+  EXPECT_EQ(count("groups_per_five=1\na:1\nb:1\nc:1\n"), 1u);
+  EXPECT_EQ(count("groups_per_five=3\na:1\nb:1\nc:1\n"), 3u);
+  EXPECT_EQ(count("a:1\n\t groups_per_five=0032 # many\r\nb:1\nc:1\n"), 32u);
+  EXPECT_EQ(count("a:1\nb:1\nc:1\ngroups_per_five=1024"), 1024u);
+  EXPECT_TRUE(
+      ParseClusterFile("groups_per_five=1024\n" + Servers(24), "f").ok());
+}
 
 TEST(ClusterFile, LinesUpToTheBoundAreFine) {
   EXPECT_TRUE(

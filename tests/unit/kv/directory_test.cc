@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <map>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kv/coding.h"
 #include "kv/ring.h"
 
 namespace kv739::kv {
@@ -58,6 +60,25 @@ ClusterMap MapOf(std::vector<int> sizes, int spares = 0) {
   }
   for (int i = 0; i < spares; ++i, ++id) map.nodes.push_back(Node(id));
   map.slots = AssignSlots(groups);
+  return map;
+}
+
+// As MapOf(), and of each size so many groups on the same nodes.
+ClusterMap SiblingsOf(std::vector<int> sizes, uint32_t groups_per_five,
+                      int spares = 0) {
+  ClusterMap map = MapOf(sizes, spares);
+  map.groups_per_five = groups_per_five;
+  std::vector<GroupInfo> groups;
+  std::vector<GroupId> ids;
+  for (GroupInfo group : map.groups) {
+    for (uint32_t n = 0; n < groups_per_five; ++n) {
+      group.id = GroupId(groups.size());
+      ids.push_back(group.id);
+      groups.push_back(group);
+    }
+  }
+  map.groups = std::move(groups);
+  map.slots = AssignSlots(ids);
   return map;
 }
 
@@ -125,13 +146,13 @@ class Directory {
         DecodeClusterMap(EncodeClusterMap(map_));
     ASSERT_TRUE(back.ok()) << back.status();
     EXPECT_EQ(*back, map_);
-    std::map<NodeId, GroupId> wanted_in;
+    std::map<NodeId, size_t> wanted_in;
     for (const GroupInfo& g : map_.groups) {
       EXPECT_GE(g.target.size(), kSmallestGroup);
       EXPECT_LE(g.target.size(), kLargestGroup);
       for (NodeId id : g.target) {
         EXPECT_EQ(map_.FindNode(id)->state, NodeState::kActive);
-        EXPECT_TRUE(wanted_in.emplace(id, g.id).second);
+        EXPECT_LE(++wanted_in[id], map_.groups_per_five);
       }
     }
     size_t left = 0;
@@ -182,6 +203,83 @@ TEST(Directory, ANewNodeFillsTheSmallestGroupAndIsASpareOtherwise) {
   EXPECT_TRUE(directory.map().Spares().empty());
   ASSERT_TRUE(directory.Do(AddNode{Node(30)}).ok());
   EXPECT_EQ(directory.map().Spares(), Ids({30}));
+}
+
+TEST(Directory, ANewNodeIsACompanionInEverySiblingThatHasRoom) {
+  // Groups 0 and 1 on 1 to 5, 2 and 3 on 6 to 9, 4 and 5 on 10 to 12.
+  Directory directory(SiblingsOf({5, 4, 3}, 2));
+  ASSERT_TRUE(directory.Do(AddNode{Node(20)}).ok());
+  EXPECT_EQ(directory.group(4).target, Ids({10, 11, 12, 20}));
+  EXPECT_EQ(directory.group(5).target, Ids({10, 11, 12, 20}));
+  EXPECT_EQ(directory.group(3).target, Ids({6, 7, 8, 9}));
+  // Of two of a size those that come first.
+  ASSERT_TRUE(directory.Do(AddNode{Node(21)}).ok());
+  EXPECT_EQ(directory.group(2).target, Ids({6, 7, 8, 9, 21}));
+  EXPECT_EQ(directory.group(3).target, Ids({6, 7, 8, 9, 21}));
+  ASSERT_TRUE(directory.Do(AddNode{Node(22)}).ok());
+  EXPECT_EQ(directory.group(4).target, Ids({10, 11, 12, 20, 22}));
+  EXPECT_EQ(directory.group(5).target, Ids({10, 11, 12, 20, 22}));
+  ASSERT_TRUE(directory.Do(AddNode{Node(23)}).ok());
+  EXPECT_EQ(directory.map().Spares(), Ids({23}));
+}
+
+TEST(Directory, ANewNodeTakesPlacesElsewhereWhenTheSiblingsAreFull) {
+  Directory directory(SiblingsOf({5, 4}, 3));
+  ASSERT_TRUE(directory.Target(4, Ids({6, 7, 8})).ok());
+  ASSERT_TRUE(directory.Settle(4, 10, Ids({6, 7, 8})).ok());
+  // The smallest one has no siblings any more: the others go by their size.
+  ASSERT_TRUE(directory.Do(AddNode{Node(20)}).ok());
+  EXPECT_EQ(directory.group(4).target, Ids({6, 7, 8, 20}));
+  EXPECT_EQ(directory.group(3).target, Ids({6, 7, 8, 9, 20}));
+  EXPECT_EQ(directory.group(5).target, Ids({6, 7, 8, 9, 20}));
+  // Only group 4 has room, for it and for 9, which has two places.
+  EXPECT_TRUE(directory.Target(4, Ids({6, 7, 8, 9, 20})).ok());
+}
+
+TEST(Directory, WhoLostItsDiskGetsItsPlacesFirstAndThenFreeOnes) {
+  Directory directory(SiblingsOf({5}, 3));
+  ASSERT_TRUE(directory.Target(1, Ids({1, 2, 3, 4})).ok());
+  ASSERT_TRUE(directory.Settle(1, 10, Ids({1, 2, 3, 4})).ok());
+  NodeInfo again = Node(5);
+  again.id = NodeId(50);
+  ASSERT_TRUE(directory.Do(AddNode{again}).ok());
+  for (int g : {0, 1, 2}) {
+    EXPECT_EQ(directory.group(g).target, Ids({1, 2, 3, 4, 50}));
+  }
+  EXPECT_EQ(directory.state(5), NodeState::kLeft);
+}
+
+TEST(Directory, ANodeHasNoMorePlacesThanItMay) {
+  Directory directory(SiblingsOf({4, 4, 4}, 2));
+  ASSERT_TRUE(directory.Target(2, Ids({1, 5, 6, 7, 8})).code() ==
+              absl::StatusCode::kFailedPrecondition);
+  // It gives up one of its places and takes another, when that has settled.
+  ASSERT_TRUE(directory.Target(0, Ids({2, 3, 4})).ok());
+  const absl::Status early = directory.Target(2, Ids({1, 5, 6, 7, 8}));
+  EXPECT_EQ(early.message(),
+            "h1:5000 has places in 2 groups, group 0 among them; it cannot be "
+            "in group 2 too");
+  ASSERT_TRUE(directory.Settle(0, 10, Ids({2, 3, 4})).ok());
+  ASSERT_TRUE(directory.Target(2, Ids({1, 5, 6, 7, 8})).ok());
+  // And none is left for a third.
+  EXPECT_FALSE(directory.Target(4, Ids({1, 9, 10, 11, 12})).ok());
+  // One change that names a node in more groups than it may have.
+  RemoveNode change = directory.Removal(5);
+  ASSERT_EQ(change.targets.size(), 2u);
+  for (GroupTarget& target : change.targets) {
+    target.target.push_back(NodeId(9));
+    std::sort(target.target.begin(), target.target.end());
+  }
+  EXPECT_FALSE(directory.Do(change).ok());
+  Directory spare(SiblingsOf({5, 5, 5}, 2, 1));
+  ASSERT_TRUE(spare.Target(0, Ids({1, 2, 3, 4, 16})).ok());
+  change = spare.Removal(6);
+  for (GroupTarget& target : change.targets) {
+    target.target.push_back(NodeId(16));
+  }
+  EXPECT_FALSE(spare.Do(change).ok());
+  change.targets[1].target.pop_back();
+  EXPECT_TRUE(spare.Do(change).ok());
 }
 
 TEST(Directory, AnIdHasOneAddressAndDoesNotComeBack) {
@@ -377,7 +475,8 @@ TEST(Directory, RemembersTheLastThatLeftAndHoldsALimitedNumber) {
 // targets in steps and report late, twice and out of order.
 class RandomDirectory {
  public:
-  explicit RandomDirectory(uint64_t seed) : random_(seed) {
+  explicit RandomDirectory(uint64_t seed, ClusterMap map = MapOf({5, 4, 3}, 4))
+      : random_(seed), directory_(std::move(map)) {
     for (const GroupInfo& g : directory_.map().groups) {
       voters_.push_back(g.members);
     }
@@ -417,11 +516,13 @@ class RandomDirectory {
       MoveGroup(g);
       ASSERT_TRUE(directory_.Do(reports_.back()).ok());
     }
-    std::set<NodeId> seen;
+    std::map<NodeId, size_t> seen;
     for (const GroupInfo& g : directory_.map().groups) {
       EXPECT_FALSE(g.changing());
       EXPECT_FALSE(g.automatic);
-      for (NodeId id : g.members) EXPECT_TRUE(seen.insert(id).second);
+      for (NodeId id : g.members) {
+        EXPECT_LE(++seen[id], directory_.map().groups_per_five);
+      }
     }
     for (const NodeInfo& node : directory_.map().nodes) {
       EXPECT_NE(node.state, NodeState::kLeaving);
@@ -456,7 +557,10 @@ class RandomDirectory {
     for (int i = Below(3); i > 0; --i) {
       target.erase(target.begin() + Below(target.size()));
     }
-    const NodeIds spares = directory_.map().Spares();
+    NodeIds spares;
+    for (const Candidate& candidate : directory_.map().Candidates()) {
+      spares.push_back(candidate.id);
+    }
     for (int i = Below(3); i > 0 && !spares.empty(); --i) {
       Add(spares[Below(spares.size())], &target);
     }
@@ -480,7 +584,7 @@ class RandomDirectory {
   }
 
   std::mt19937_64 random_;
-  Directory directory_{MapOf({5, 4, 3}, 4)};
+  Directory directory_;
   std::vector<NodeIds> voters_;
   std::vector<GroupSettled> reports_;
   uint64_t index_ = 1;
@@ -488,6 +592,20 @@ class RandomDirectory {
   int done_ = 0;
   int refused_ = 0;
 };
+
+TEST(Directory, RandomChangesKeepTheRulesOfSiblings) {
+  int refused = 0;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE(seed);
+    RandomDirectory run(seed, SiblingsOf({5, 3}, 2 + seed % 2, 4));
+    for (int i = 0; i < 300 && !testing::Test::HasFailure(); ++i) run.Step();
+    ASSERT_FALSE(testing::Test::HasFailure());
+    run.Settle();
+    EXPECT_GT(run.done(), 60);
+    refused += run.refused();
+  }
+  EXPECT_GT(refused, 400);
+}
 
 TEST(Directory, RandomChangesKeepTheRules) {
   int refused = 0;
@@ -592,15 +710,59 @@ TEST(DirectoryCodec, MapsThatMakeNoSenseAreRefused) {
   }
 }
 
+// One group for every five is written as it always was.
+TEST(DirectoryCodec, OnlyMapsWithSiblingsHaveTheNewForm) {
+  const ClusterMap one = MapOf({5, 3}, 2);
+  ClusterMap two = one;
+  two.groups_per_five = 1024;
+  const std::string before = EncodeClusterMap(one);
+  const std::string after = EncodeClusterMap(two);
+  EXPECT_EQ(before[0], 1);
+  EXPECT_EQ(after[0], 2);
+  EXPECT_EQ(DecodeClusterMap(before)->groups_per_five, 1u);
+  EXPECT_EQ(*DecodeClusterMap(after), two);
+  // All else is the same; the checksum is of the version too.
+  EXPECT_EQ(before.substr(1, before.size() - 9),
+            after.substr(3, after.size() - 11));
+  // A map has one form.
+  const auto with = [&](uint64_t number) {
+    std::string bytes("\2", 1);
+    AppendVarint(&bytes, number);
+    bytes += before.substr(1, before.size() - 9);
+    AppendFixed64(&bytes, XXH3_64bits(bytes.data(), bytes.size()));
+    return DecodeClusterMap(bytes).ok();
+  };
+  EXPECT_FALSE(with(0));
+  EXPECT_FALSE(with(1));
+  EXPECT_TRUE(with(2));
+  EXPECT_TRUE(with(1024));
+  EXPECT_FALSE(with(1025));
+  EXPECT_FALSE(with(uint64_t{1} << 32 | 2));
+}
+
 // The largest map there may be fits into one message between nodes.
 TEST(DirectoryCodec, TheLargestMapIsBelowAMegabyte) {
   ClusterMap map = MapOf({5, 5, 5});
   while (map.nodes.size() < kMaxNodes) {
     NodeInfo node = Node(1'000 + map.nodes.size());
-    node.address.host =
-        absl::StrCat(std::string(200, 'a'), map.nodes.size(), ".", "x");
+    const std::string label(60, 'a');
+    node.address.host = absl::StrCat(label, ".", label, ".", label, ".", label,
+                                     ".x", map.nodes.size());
     map.nodes.push_back(node);
   }
+  // All of them in the middle of a change.
+  GroupInfo group;
+  for (uint64_t i = 0; i < kLargestGroup; ++i) {
+    group.members.push_back(NodeId(i + 1));
+    group.target.push_back(NodeId(i + 2));
+  }
+  group.settled = raft::Index(uint64_t{1} << 40);
+  map.groups.assign(kSlotCount, group);
+  map.groups_per_five = kMaxGroupsPerFive;
+  for (size_t i = 0; i < kSlotCount; ++i) {
+    map.groups[i].id = map.slots[i] = GroupId(i);
+  }
+  ASSERT_TRUE(CheckClusterMap(map).ok());
   EXPECT_LT(EncodeClusterMap(map).size(), 1u << 20);
 }
 

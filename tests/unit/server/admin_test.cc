@@ -53,6 +53,25 @@ kv::ClusterMap MapOf(const std::vector<int>& sizes, int spares) {
   return map;
 }
 
+// And of each size so many groups on the same nodes.
+kv::ClusterMap SiblingsOf(const std::vector<int>& sizes,
+                          uint32_t groups_per_five, int spares) {
+  kv::ClusterMap map = MapOf(sizes, spares);
+  map.groups_per_five = groups_per_five;
+  std::vector<kv::GroupInfo> groups;
+  std::vector<GroupId> ids;
+  for (kv::GroupInfo group : map.groups) {
+    for (uint32_t n = 0; n < groups_per_five; ++n) {
+      group.id = GroupId(groups.size());
+      ids.push_back(group.id);
+      groups.push_back(group);
+    }
+  }
+  map.groups = std::move(groups);
+  map.slots = kv::AssignSlots(ids);
+  return map;
+}
+
 class MemberPlans : public testing::Test {
  protected:
   IsThere is_there_ = [this](NodeId id) { return !away_.contains(id.value()); };
@@ -87,6 +106,45 @@ TEST_F(MemberPlans, ASpareThatIsThereTakesThePlace) {
   leaving.nodes[5].state = NodeState::kLeaving;
   away_.clear();
   EXPECT_EQ(Remove(leaving, "h:2")->targets[0].target, Ids({1, 3, 4, 5, 7}));
+}
+
+TEST_F(MemberPlans, SiblingsStayOnTheSameNodes) {
+  // Groups 0 to 2 on 1 to 5, 3 to 5 on 6 to 10; 11 and 12 are spare.
+  const kv::ClusterMap map = SiblingsOf({5, 5}, 3, 2);
+  auto change = Remove(map, "h:2");
+  ASSERT_TRUE(change.ok()) << change.status();
+  ASSERT_EQ(change->targets.size(), 3u);
+  for (uint64_t g = 0; g < 3; ++g) {
+    EXPECT_EQ(change->targets[g].group, GroupId(g));
+    EXPECT_EQ(change->targets[g].target, Ids({1, 3, 4, 5, 11}));
+  }
+  // One that has a place already has room for two more.
+  kv::ClusterMap mixed = map;
+  mixed.groups[4].members = mixed.groups[4].target = Ids({6, 7, 8, 9, 11});
+  away_ = {12};
+  change = Remove(mixed, "h:2");
+  ASSERT_TRUE(change.ok()) << change.status();
+  EXPECT_EQ(change->targets[0].target, Ids({1, 3, 4, 5, 11}));
+  EXPECT_EQ(change->targets[1].target, Ids({1, 3, 4, 5, 11}));
+  // 10 gave up a place for it.
+  EXPECT_EQ(change->targets[2].target, Ids({1, 3, 4, 5, 10}));
+  away_ = {10, 11, 12};
+  EXPECT_EQ(Remove(mixed, "h:2")->targets[2].target, Ids({1, 3, 4, 5}));
+  // A spare comes before one that has places.
+  away_ = {11};
+  change = Remove(mixed, "h:2");
+  ASSERT_TRUE(change.ok()) << change.status();
+  for (const auto& target : change->targets) {
+    EXPECT_EQ(target.target, Ids({1, 3, 4, 5, 12}));
+  }
+}
+
+TEST_F(MemberPlans, AThousandGroupsAreLeftAtOnce) {
+  const kv::ClusterMap map = SiblingsOf({5}, 1000, 1);
+  const auto change = Remove(map, "h:2");
+  ASSERT_TRUE(change.ok()) << change.status();
+  ASSERT_EQ(change->targets.size(), 1000u);
+  EXPECT_EQ(change->targets[999].target, Ids({1, 3, 4, 5, 6}));
 }
 
 TEST_F(MemberPlans, ANodeOfTwoListsIsTakenOutOfBoth) {
