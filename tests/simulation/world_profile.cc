@@ -68,6 +68,9 @@ std::string Profile::Describe() const {
   std::string text =
       absl::StrCat(servers, "+", later, " servers, ", clients, "x", workers,
                    " clients, ", direct ? "direct" : "buffered", " log,");
+  if (quiesce_after_ticks > 0) {
+    absl::StrAppend(&text, " quiet after ", quiesce_after_ticks, ",");
+  }
   for (size_t i = 0; i < kFaults; ++i) {
     if (faults[i]) absl::StrAppend(&text, " ", kKinds[i].name);
   }
@@ -131,6 +134,10 @@ Profile DrawProfile(const Options& options) {
   const auto swaps = static_cast<uint32_t>(random.Between(5, 60));
   if (p.has(Fault::kDelete)) p.delete_percent = deletes;
   if (p.has(Fault::kCas)) p.cas_percent = swaps;
+  static constexpr uint32_t kQuiesce[] = {0, 3, 10, 25, 50, 150};
+  p.quiesce_after_ticks = kQuiesce[random.Below(6)];
+  const auto lull = static_cast<uint32_t>(random.Between(1'000, 6'000));
+  if (random.Chance(2, 3)) p.lull_ms = lull;
   return p;
 }
 
