@@ -95,6 +95,13 @@ absl::Status Core::TransferLeadership(NodeId target) {
   return impl_->TransferLeadership(target);
 }
 NodeId Core::BestTransferTarget() const { return impl_->BestTransferTarget(); }
+bool Core::CanBeQuiet() const { return impl_->CanBeQuiet(); }
+void Core::BecomeQuiet() { impl_->BecomeQuiet(); }
+bool Core::quiet() const { return impl_->quiet(); }
+void Core::Wake() { impl_->Wake(); }
+bool Core::AllPeers(absl::FunctionRef<bool(NodeId)> holds) const {
+  return impl_->AllPeers(holds);
+}
 bool Core::HasReady() const { return impl_->HasReady(); }
 Ready Core::TakeReady() { return impl_->TakeReady(); }
 bool Core::IsLeader() const { return impl_->is_leader(); }
@@ -134,6 +141,7 @@ Core::Impl::Impl(const Options& options, InitialState state, Random* random)
 }
 
 void Core::Impl::Tick() {
+  if (quiet_) return;
   ++now_;
   if (is_leader()) {
     TickLeader();
@@ -168,6 +176,11 @@ void Core::Impl::Step(const Envelope& envelope) {
   const Term term =
       std::visit([](const auto& m) { return m.term; }, envelope.message);
   if (!term || term.value() >= kNumberLimit) return Drop();
+  if (quiet_ && RepeatsQuiescence(envelope)) return;
+  const bool beat =
+      std::holds_alternative<Heartbeat>(envelope.message) ||
+      std::holds_alternative<HeartbeatResponse>(envelope.message);
+  if (quiet_ || !beat) Wake();
   std::visit(Dispatch{this, from}, envelope.message);
 }
 
@@ -187,6 +200,7 @@ absl::StatusOr<LogPosition> Core::Impl::Propose(std::vector<Payload> commands) {
   if (waiting > 0 && waiting + bytes > options_.max_uncommitted_bytes) {
     return absl::ResourceExhaustedError("too much is not committed yet");
   }
+  Wake();
   const Index first = log_.last() + 1;
   for (Payload& command : commands) {
     log_.Append(
@@ -295,6 +309,7 @@ CoreStatus Core::Impl::Status() const {
   status.configuration = configuration();
   status.configuration_index = configurations_.back().index;
   status.fit = fit_;
+  status.quiet = quiet_;
   status.changing = Changing();
   const auto* leader = std::get_if<Leader>(&role_);
   if (leader == nullptr) return status;

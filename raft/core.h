@@ -22,6 +22,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "raft/configuration.h"
@@ -82,6 +83,7 @@ struct CoreStatus {
   Index configuration_index;
   bool transferring = false;
   bool fit = true;  // see SetFit()
+  bool quiet = false;
   // A configuration that is joint, or not known to be committed.
   bool changing = false;
   std::vector<PeerProgress> peers;  // of a leader, without itself
@@ -109,6 +111,8 @@ class Core {
   // our leader, pre-votes are asked for after a time drawn from
   // [1, gone_timeout_ticks] unless it is heard from first: those who still hear
   // from it refuse them, so a broken connection alone deposes nobody.
+  // A quiet replica wakes by it, if the peer is its leader or it leads it; there
+  // the owner calls it as well for a node that is not heard of any more.
   void PeerGone(NodeId peer);
 
   // Appends commands to the leader's log; the position is of the first one,
@@ -169,6 +173,23 @@ class Core {
   // it, and goes on as a follower that votes and stores. The only voter of a
   // group leads all the same. Replicas start fit.
   void SetFit(bool fit);
+  // ---- quiet groups: raft/quiescence.cc ----
+
+  // A leader whose group is idle for quiesce_after_ticks and could rest; at most
+  // once in heartbeat_ticks.
+  bool CanBeQuiet() const;
+  // To be called only while all of the members' nodes are heard of, and before
+  // Tick(). From then on time stands still here, until something comes in. The
+  // owner watches the nodes meanwhile and calls PeerGone(). Does nothing unless
+  // CanBeQuiet(). Followers become quiet by what their leader says.
+  void BecomeQuiet();
+  bool quiet() const;
+  // For an owner that has a reason of its own.
+  void Wake();
+  // Whether it holds for each other member, of a leader; of another one for its
+  // leader, if it knows one. Those are the nodes to watch.
+  bool AllPeers(absl::FunctionRef<bool(NodeId)> holds) const;
+
   // The voter that has the most of the log, or none; one that a transfer just
   // failed for only when there is no other. For a leader that stops.
   NodeId BestTransferTarget() const;

@@ -8,6 +8,7 @@
 //   reads.cc        ReadIndex
 //   lease.cc        reads by lease
 //   transfer.cc     leadership transfer
+//   quiescence.cc  idle groups, whose timers rest
 //   fitness.cc      replicas that must not lead
 //   disk_stall.cc   leaders whose disk hangs
 #ifndef KV739_RAFT_CORE_IMPL_H_
@@ -18,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "raft/core.h"
 #include "raft/log.h"
 #include "raft/roles.h"
@@ -60,6 +62,12 @@ class Core::Impl {
   uint64_t dropped() const { return dropped_; }
 
   void SetFit(bool fit);
+
+  bool CanBeQuiet() const;
+  void BecomeQuiet();
+  bool quiet() const { return quiet_; }
+  void Wake();
+  bool AllPeers(absl::FunctionRef<bool(NodeId)> holds) const;
 
  private:
   // A configuration and the index from which on it is in force.
@@ -169,6 +177,11 @@ class Core::Impl {
   // ---- disk_stall.cc ----
   void TickDiskStall();
 
+  // ---- quiescence.cc ----
+  bool AllIsDone() const;
+  bool AgreesToBeQuiet(const Heartbeat& message) const;
+  bool RepeatsQuiescence(const Envelope& envelope) const;
+
   // ---- fitness.cc ----
   void TickUnfit();
 
@@ -188,8 +201,10 @@ class Core::Impl {
   std::vector<ConfigurationAt> configurations_;  // oldest first, never empty
   RoleState role_;
 
-  uint64_t now_ = 0;               // ticks since the start
+  uint64_t now_ = 0;               // ticks, but for those of quiet times
   uint64_t nanos_ = 0;             // the owner's clock
+  uint64_t active_at_ = 0;         // when more than heartbeats last happened
+  bool quiet_ = false;             // time stands still
   uint64_t election_elapsed_ = 0;  // ticks
   uint64_t election_timeout_ = 0;  // drawn anew for each wait
   uint64_t hurry_until_ = 0;       // a leader went: shorter timeouts till then

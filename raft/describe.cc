@@ -58,7 +58,8 @@ struct MessageText {
   }
   std::string operator()(const Heartbeat& m) const {
     return absl::StrCat("Heartbeat term ", m.term.value(), " commit ",
-                        m.commit.value(), " round ", m.round);
+                        m.commit.value(), " round ", m.round,
+                        m.quiesce ? " quiesce" : "");
   }
   std::string operator()(const HeartbeatResponse& m) const {
     return absl::StrCat("HeartbeatResponse term ", m.term.value(), " round ",

@@ -35,6 +35,8 @@ void Core::Impl::TickElection() {
 }
 
 void Core::Impl::PeerGone(NodeId peer) {
+  const bool watched = !AllPeers([&](NodeId id) { return id != peer; });
+  if (quiet_ && watched && !KV739_PLANTED(Q1_quiet_and_deaf)) Wake();
   auto* follower = std::get_if<Follower>(&role_);
   if (follower == nullptr || follower->leader != peer || !peer) return;
   if (LeasesKept() && !KV739_PLANTED(R4_promise_ends_with_the_connection)) {
@@ -182,6 +184,7 @@ void Core::Impl::BecomeFollower(Term term, NodeId leader) {
     old->reads.FailAll(&ready_.failed_reads);
   }
   role_ = Follower{leader};
+  quiet_ = false;
   ResetElectionTimer();
 }
 
@@ -201,6 +204,7 @@ void Core::Impl::BecomeLeader() {
   }
   if (bytes > 0) leader.uncommitted.Add(log_.last(), bytes);
   role_ = std::move(leader);
+  active_at_ = now_;
   // Section 5.4.2 and thesis 6.4: entries of earlier terms are committed, and
   // reads answered, only once an entry of this term is committed.
   static const Payload empty = MakePayload("");

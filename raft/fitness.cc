@@ -14,6 +14,7 @@ namespace kv739::raft {
 void Core::Impl::SetFit(bool fit) {
   if (fit_ == fit) return;
   fit_ = fit;
+  Wake();
   if (IsAlone()) return;
   if (auto* leader = std::get_if<Leader>(&role_)) {
     leader->unfit_ticks = 0;

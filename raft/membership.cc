@@ -121,6 +121,7 @@ absl::StatusOr<LogPosition> Core::Impl::ProposeConfiguration(
 
 LogPosition Core::Impl::AppendConfiguration(
     const Configuration& configuration) {
+  Wake();
   const LogPosition position{term_, log_.last() + 1};
   Entry entry{position.term, position.index, EntryKind::kConfiguration,
               MakePayload(EncodeConfiguration(configuration))};

@@ -57,6 +57,9 @@ struct Heartbeat {
   Term term;
   Index commit;  // never beyond what the receiver is known to have
   uint64_t round = 0;
+  // There will be no more of these until something happens: `commit` is the end
+  // of the log. Who has just that does not answer (raft/quiescence.cc).
+  bool quiesce = false;
 };
 
 struct HeartbeatResponse {

@@ -22,6 +22,9 @@ struct Options {
   // 0: that changes nothing. Long beside the time that a vote takes, or votes
   // are split.
   uint32_t gone_timeout_ticks = 10;
+  // A leader without anything to do for so long may rest, and followers agree
+  // to it (raft/quiescence.cc); 0: never.
+  uint32_t quiesce_after_ticks = 0;
   // Pre-vote (thesis section 9.6) and leader step-down without a quorum
   // (section 6.2). Only tests turn them off.
   bool pre_vote = true;

@@ -7,6 +7,7 @@ namespace kv739::raft {
 
 void Core::Impl::ReadIndex(ReadId id) {
   auto* leader = std::get_if<Leader>(&role_);
+  if (leader != nullptr) Wake();
   if (leader == nullptr || !leader->reads.Add(id)) {
     ready_.failed_reads.push_back(id);
   }

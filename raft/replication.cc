@@ -116,6 +116,10 @@ void Core::Impl::OnHeartbeat(NodeId from, const Heartbeat& m) {
   } else {
     log_.CommitTo(m.commit);
   }
+  if (AgreesToBeQuiet(m)) {
+    quiet_ = true;
+    return;
+  }
   Send(from, HeartbeatResponse{term_, m.round, LeasesKept()});
 }
 

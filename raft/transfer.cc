@@ -22,6 +22,7 @@ absl::Status Core::Impl::TransferLeadership(NodeId target) {
   if (leader->transfer && leader->transfer->target == target) {
     return absl::OkStatus();
   }
+  Wake();
   leader->transfer = Transfer{target};
   ContinueTransfer();
   return absl::OkStatus();

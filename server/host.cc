@@ -12,6 +12,7 @@
 #include "server/loop.h"
 #include "server/map_spreader.h"
 #include "server/node_conditions.h"
+#include "server/node_pulse.h"
 #include "server/snapshot_flusher.h"
 #include "server/snapshot_replica.h"
 #include "server/snapshot_store.h"
@@ -22,6 +23,18 @@ namespace {
 bool IsPortable(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
          (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '/';
+}
+
+NodePulse::Options PulseOptions(const HostOptions& options,
+                                const HostParts& parts) {
+  NodePulse::Options pulse;
+  pulse.self = options.self;
+  pulse.process = parts.random->Next();
+  pulse.silent_after_ticks = options.raft.election_timeout_ticks;
+  if (options.raft.quiesce_after_ticks > 0) {
+    pulse.interval_ticks = options.raft.heartbeat_ticks;
+  }
+  return pulse;
 }
 
 // Calls `done` with the sum once every loop has given its part.
@@ -40,6 +53,7 @@ class Host::Impl {
   Impl(const HostOptions& options, const HostParts& parts)
       : options_(options),
         parts_(parts),
+        pulse_(PulseOptions(options, parts), parts.maps, parts.transport),
         spreader_(options.self, parts.maps, parts.transport),
         directory_(options.self, parts.maps, parts.transport, parts.clock,
                    [this](std::vector<Operation> operations) {
@@ -58,8 +72,9 @@ class Host::Impl {
     snapshots.gate = gate_;
     for (int i = 0; i < options_.loops; ++i) {
       loops_.push_back(
-          std::make_unique<Loop>(options_, parts_, &conditions_, &directory_,
-                                 parts_.random->Next(), snapshots));
+          std::make_unique<Loop>(options_, parts_, &conditions_, &pulse_,
+                                 &directory_, parts_.random->Next(),
+                                 snapshots));
     }
   }
   // No other thread comes back to the loops from then on.
@@ -89,6 +104,13 @@ class Host::Impl {
     spreader_.Tick();
     if (conditions_.Tick()) TellDiskLow();
     WatchDisk();
+    for (raft::NodeId node : pulse_.Tick()) {
+      for (auto& loop : loops_) {
+        loop->Post([loop = loop.get(), node](Turn& turn) {
+          loop->PeerSilent(node, turn);
+        });
+      }
+    }
     for (auto& loop : loops_) loop->Post(TickEvent{});
   }
   void CollectStats(absl::AnyInvocable<void(HostStats)> done);
@@ -135,6 +157,7 @@ class Host::Impl {
   NodeConditions conditions_;
   std::atomic<uint64_t> disk_ticks_{0};
   std::atomic<bool> disk_asked_{false};
+  NodePulse pulse_;
   MapSpreader spreader_;
   DirectoryClient directory_;
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
@@ -200,6 +223,7 @@ void Host::Impl::Submit(std::vector<Operation> operations) {
 
 void Host::Impl::OnPeerMessages(raft::NodeId from,
                                 std::vector<GroupMessage> messages) {
+  pulse_.Heard(from);
   if (loops_.size() == 1) {
     loops_[0]->Post(PeerEvent{from, std::move(messages)});
     return;
@@ -221,6 +245,7 @@ void Host::Impl::OnPeerEpoch(raft::NodeId peer, uint64_t map_epoch) {
 }
 
 void Host::Impl::OnPeerGone(raft::NodeId peer) {
+  pulse_.Gone(peer);
   for (auto& loop : loops_) {
     loop->Post(
         [loop = loop.get(), peer](Turn& turn) { loop->PeerGone(peer, turn); });
@@ -228,6 +253,7 @@ void Host::Impl::OnPeerGone(raft::NodeId peer) {
 }
 
 void Host::Impl::OnNodeMessage(raft::NodeId from, NodeMessage message) {
+  pulse_.Heard(from);
   switch (message.kind) {
     case NodeMessage::Kind::kMap: {
       auto map = kv::DecodeClusterMap(message.payload);
@@ -244,6 +270,13 @@ void Host::Impl::OnNodeMessage(raft::NodeId from, NodeMessage message) {
       return;
     case NodeMessage::Kind::kAudit:
       OnAuditMessage(from, message.payload);
+      return;
+    case NodeMessage::Kind::kPulse:
+      if (pulse_.OnPulse(from, message.payload)) {
+        // What it was the leader of, it leads no more.
+        OnPeerGone(from);
+        pulse_.Heard(from);
+      }
       return;
   }
 }

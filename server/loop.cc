@@ -52,11 +52,12 @@ void Touch(Replica* replica, Turn& turn) {
 }  // namespace
 
 Loop::Loop(const HostOptions& options, const HostParts& parts,
-           const NodeConditions* conditions, DirectoryClient* directory,
-           uint64_t seed, SnapshotContext snapshots)
+           const NodeConditions* conditions, const NodePulse* nodes,
+           DirectoryClient* directory, uint64_t seed, SnapshotContext snapshots)
     : options_(options),
       parts_(parts),
       conditions_(conditions),
+      nodes_(nodes),
       directory_(directory),
       random_(std::make_unique<SeededRandom>(seed)),
       snapshots_(std::move(snapshots)),
@@ -204,27 +205,52 @@ void Loop::PeerGone(raft::NodeId peer, Turn& turn) {
   }
 }
 
+void Loop::PeerSilent(raft::NodeId peer, Turn& turn) {
+  for (const auto& replica : replicas_) {
+    if (!replica->core().quiet()) continue;
+    replica->PeerGone(peer);
+    if (!replica->core().quiet()) Touch(replica.get(), turn);
+  }
+}
+
+void Loop::Activate(Replica* replica) {
+  if (replica->SetActive(true)) active_.push_back(replica);
+}
+
+void Loop::ChooseActive() {
+  std::erase_if(active_, [](Replica* replica) {
+    return replica->Rests() && replica->SetActive(false);
+  });
+  if (ticks_ % kKeeperTicks != 0 || active_.size() == replicas_.size()) return;
+  const size_t share = replicas_.size() / kRestFactor + 1;
+  for (size_t i = 0; i < share; ++i) {
+    next_resting_ = (next_resting_ + 1) % replicas_.size();
+    Activate(replicas_[next_resting_].get());
+  }
+}
+
 void Loop::HandleTick(Turn& turn) {
   ++ticks_;
-  for (const auto& replica : replicas_) {
-    replica->Tick(turn.now_nanos);
+  ChooseActive();
+  for (Replica* replica : active_) {
+    replica->Tick(turn.now_nanos, ticks_, *nodes_);
     replica->KeepAudits(turn);
-    Touch(replica.get(), turn);
+    Touch(replica, turn);
   }
-  if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep();
+  if (ticks_ % kKeeperTicks == 0 && !stopping_) Keep(turn);
   if (!stopping_ && replicas_.size() > 1 && balance_.Due(ticks_)) {
-    BalanceLeaders();
+    BalanceLeaders(turn);
   }
   // At once, and again while somebody could not take over.
   const bool low = conditions_->disk_low();
   const bool now_low = low && !was_low_;
   was_low_ = low;
   if (now_low || (low && ticks_ % NodeConditions::kRepeatTicks == 0)) {
-    HandOverForSpace();
+    HandOverForSpace(turn);
   }
 }
 
-void Loop::Keep() {
+void Loop::Keep(Turn& turn) {
   const MapHolder::Map map = parts_.maps->Get();
   // Counting places goes over all groups.
   if (map != candidates_of_) {
@@ -236,13 +262,18 @@ void Loop::Keep() {
     spares.push_back({candidate.id, parts_.transport->Connected(candidate.id),
                       candidate.places});
   }
-  for (const auto& replica : replicas_) {
+  if (map->epoch != kept_epoch_) {
+    kept_epoch_ = map->epoch;
+    for (const auto& replica : replicas_) Activate(replica.get());
+  }
+  for (Replica* replica : active_) {
     if (!replica->IsLeader()) continue;
     replica->Keep(*map, spares, ticks_, directory_);
+    Touch(replica, turn);
   }
 }
 
-void Loop::BalanceLeaders() {
+void Loop::BalanceLeaders(Turn& turn) {
   std::vector<LeaderBalance::Group> groups;
   groups.reserve(replicas_.size());
   for (const auto& replica : replicas_) {
@@ -255,15 +286,16 @@ void Loop::BalanceLeaders() {
     LogInfo("group ", move.group.value(), ": hands its leadership to node ",
             move.to.value(), ", which leads fewer groups");
     ++stats_.leader_moves;
-    Find(move.group)->HandOverTo([&](raft::NodeId peer) {
-      return peer == move.to;
-    });
+    Replica* replica = Find(move.group);
+    replica->HandOverTo([&](raft::NodeId peer) { return peer == move.to; });
+    Touch(replica, turn);
   }
 }
 
-void Loop::HandOverForSpace() {
+void Loop::HandOverForSpace(Turn& turn) {
   for (const auto& replica : replicas_) {
     if (!replica->IsLeader()) continue;
+    Touch(replica.get(), turn);
     replica->HandOverTo(
         [this](raft::NodeId peer) { return !conditions_->IsLow(peer); });
   }
@@ -324,6 +356,7 @@ bool Loop::LogBusy() {
 void Loop::FinishTurn(Turn& turn) {
   for (Replica* replica : turn.touched) {
     replica->Untouch();
+    Activate(replica);
     const bool had_leader = replica->has_leader();
     absl::Status status = replica->Finish(turn);
     if (!status.ok()) {

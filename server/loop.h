@@ -16,6 +16,7 @@
 #include "server/host.h"
 #include "server/leader_balance.h"
 #include "server/node_conditions.h"
+#include "server/node_pulse.h"
 #include "server/operation.h"
 #include "server/replica.h"
 #include "server/stats.h"
@@ -47,8 +48,8 @@ using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
 class Loop {
  public:
   Loop(const HostOptions& options, const HostParts& parts,
-       const NodeConditions* conditions, DirectoryClient* directory,
-       uint64_t seed,
+       const NodeConditions* conditions, const NodePulse* nodes,
+       DirectoryClient* directory, uint64_t seed,
        SnapshotContext snapshots);  // its options and `post` are filled in
   ~Loop();
 
@@ -68,6 +69,9 @@ class Loop {
   // map that may be older than the log.
   void TakeMap(Turn& turn);
   void PeerGone(raft::NodeId peer, Turn& turn);
+  // It is not heard of, though its connection has not ended. Matters to quiet
+  // groups alone; the others have timers.
+  void PeerSilent(raft::NodeId peer, Turn& turn);
 
   // With the loop owned (from a CallEvent).
   Replica* Find(raft::GroupId group);
@@ -97,13 +101,18 @@ class Loop {
   void HandlePeer(PeerEvent event, Turn& turn);
   // How often the keepers of the groups led here are asked.
   static constexpr uint64_t kKeeperTicks = 5;
+  // A replica that rests is ticked and asked once in so many times that.
+  static constexpr uint64_t kRestFactor = 10;
 
   void HandleTick(Turn& turn);
-  void Keep();
+  // Those that rest are let go, some that do are taken for one tick.
+  void ChooseActive();
+  void Activate(Replica* replica);
+  void Keep(Turn& turn);
   // Hands over what this node leads more than its share of.
-  void BalanceLeaders();
+  void BalanceLeaders(Turn& turn);
   // Hands what this node leads to members that have room on their disks.
-  void HandOverForSpace();
+  void HandOverForSpace(Turn& turn);
   void HandleDurable(DurableEvent event, Turn& turn);
   // A replica for a group that the newest map gives to this node; null when it
   // does not, or while the old one's data is being removed.
@@ -128,6 +137,7 @@ class Loop {
   const HostOptions options_;
   const HostParts parts_;
   const NodeConditions* const conditions_;
+  const NodePulse* const nodes_;
   DirectoryClient* const directory_;
   std::unique_ptr<raft::Random> random_;
   SnapshotContext snapshots_;
@@ -155,6 +165,10 @@ class Loop {
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group
   absl::flat_hash_map<raft::GroupId, Replica*> by_group_;
+  // Those that every tick goes to: whatever was touched, until it rests.
+  std::vector<Replica*> active_;
+  size_t next_resting_ = 0;  // of replicas_: the next to be looked at
+  uint64_t kept_epoch_ = 0;  // of the map that all keepers were asked with
   // Replicas that this node has no more, kept until the log writes under way
   // are done and then until their data is gone.
   absl::flat_hash_map<raft::GroupId, std::unique_ptr<Replica>> retired_;

@@ -20,6 +20,7 @@ absl::Status Loop::Insert(HostedReplica hosted) {
                                  random_.get(), parts_.clock, &snapshots_);
   if (!replica.ok()) return replica.status();
   by_group_[(*replica)->group()] = replica->get();
+  Activate(replica->get());
   replicas_.push_back(*std::move(replica));
   leaderless_.fetch_add(1, std::memory_order_relaxed);
   return absl::OkStatus();
@@ -70,6 +71,7 @@ void Loop::Retire(Replica* replica, Turn& turn) {
     leaderless_.fetch_sub(1, std::memory_order_relaxed);
   }
   std::erase(turn.touched, replica);
+  std::erase(active_, replica);
   by_group_.erase(group);
   const auto it =
       std::find_if(replicas_.begin(), replicas_.end(),

@@ -62,6 +62,7 @@ struct Encoder {
     wire::Heartbeat* w = out->mutable_heartbeat();
     w->set_commit(m.commit.value());
     w->set_round(m.round);
+    w->set_quiesce(m.quiesce);
   }
   void operator()(const raft::HeartbeatResponse& m) const {
     wire::HeartbeatResponse* w = out->mutable_heartbeat_response();
@@ -166,7 +167,8 @@ absl::StatusOr<raft::Message> DecodeKind(Term term, wire::GroupMessage* in) {
     }
     case wire::GroupMessage::kHeartbeat:
       return raft::Heartbeat{term, Index(in->heartbeat().commit()),
-                             in->heartbeat().round()};
+                             in->heartbeat().round(),
+                             in->heartbeat().quiesce()};
     case wire::GroupMessage::kHeartbeatResponse:
       return raft::HeartbeatResponse{term, in->heartbeat_response().round(),
                                      in->heartbeat_response().promise()};

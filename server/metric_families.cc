@@ -1,5 +1,6 @@
 #include "server/metric_families.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -296,6 +297,10 @@ void Builder::Host(const HostStats& host) {
         host.stopping ? 1 : 0);
   Gauge("kv739_groups", "Groups with a replica on this server.",
         host.replicas.size());
+  Gauge("kv739_quiet_groups",
+        "Groups whose replica here rests, because nothing happens in them.",
+        std::count_if(host.replicas.begin(), host.replicas.end(),
+                      [](const ReplicaStats& r) { return r.resting; }));
   Gauge("kv739_inbox_events", "Requests and messages that wait for a loop.",
         host.inbox_events);
   Counter("kv739_inbox_refused_total",

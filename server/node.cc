@@ -80,6 +80,7 @@ raft::Options RaftOptions(const Settings& settings) {
   options.election_timeout_ticks = settings.election_timeout_ticks;
   options.heartbeat_ticks = settings.heartbeat_ticks;
   options.gone_timeout_ticks = settings.gone_timeout_ticks;
+  options.quiesce_after_ticks = settings.quiesce_after_ticks;
   options.read_rounds_to_majority = true;
   options.max_append_bytes = settings.max_append_bytes;
   options.max_inflight_bytes = settings.max_inflight_bytes;

@@ -33,7 +33,7 @@ uint64_t Nanos(absl::Duration duration) {
 
 bool IsNodeMessageKind(uint32_t kind) {
   return kind >= static_cast<uint32_t>(NodeMessage::Kind::kMap) &&
-         kind <= static_cast<uint32_t>(NodeMessage::Kind::kDiskLow);
+         kind <= static_cast<uint32_t>(NodeMessage::Kind::kPulse);
 }
 
 std::string ErrorText(int error) { return std::strerror(error); }

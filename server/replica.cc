@@ -228,11 +228,46 @@ void Replica::HandOverTo(absl::FunctionRef<bool(raft::NodeId)> suits) {
   if (best != nullptr) core_->TransferLeadership(best->id).IgnoreError();
 }
 
-void Replica::Tick(uint64_t now_nanos) {
+void Replica::Tick(uint64_t now_nanos, uint64_t now, const NodePulse& nodes) {
   core_->SetTime(now_nanos);
+  audit_ticks_ += ticked_at_ == 0 ? 1 : now - ticked_at_;
+  ticked_at_ = now;
+  if (core_->quiet()) {
+    WatchNodes(nodes);
+  } else if (core_->CanBeQuiet() && HasNoDuties() &&
+             core_->AllPeers(
+                 [&](raft::NodeId peer) { return nodes.IsHeard(peer); })) {
+    core_->BecomeQuiet();
+  }
   core_->Tick();
   snapshots_->Tick();
   if (transfer_done_) ++transfer_ticks_;
+}
+
+void Replica::WatchNodes(const NodePulse& nodes) {
+  raft::NodeId silent;
+  core_->AllPeers([&](raft::NodeId peer) {
+    if (!nodes.IsHeard(peer)) silent = peer;
+    return !silent;
+  });
+  if (silent) core_->PeerGone(silent);
+}
+
+bool Replica::HasNoDuties() const {
+  const bool requests = !requested_writes_.empty() ||
+                        !requested_reads_.empty() || !pending_.empty() ||
+                        !unconfirmed_.empty() || !confirmed_.empty();
+  const bool audits = audits_.open() || audit_duty_.running() ||
+                      !report_.empty() || !audit_waiters_.empty() ||
+                      !next_audit_waiters_.empty();
+  if (requests || audits || !unapplied_.empty() || transfer_done_ ||
+      !snapshots_->HasNoDuties()) {
+    return false;
+  }
+  if (!core_->IsLeader()) return true;
+  const bool bootstrapped =
+      group_ != kv::kDirectoryGroup || machine_->directory() != nullptr;
+  return bootstrapped && keeper_.status().state == KeeperState::kSettled;
 }
 
 raft::Index Replica::VotesSince() const {
@@ -590,6 +625,7 @@ ReplicaStats Replica::Stats() const {
   stats.audits = audit_count_;
   stats.audit_mismatches = audit_mismatches_;
   if (core_->IsLeader()) stats.keeper = keeper_.status();
+  stats.resting = Rests();
   return stats;
 }
 

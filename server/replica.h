@@ -24,6 +24,7 @@
 #include "server/group_keeper.h"
 #include "server/host.h"
 #include "server/leader_balance.h"
+#include "server/node_pulse.h"
 #include "server/operation.h"
 #include "server/snapshot_context.h"
 #include "server/stats.h"
@@ -116,7 +117,8 @@ class Replica {
   void Request(Operation operation, Turn& turn);
   void Step(raft::NodeId from, raft::Message message);
   void PeerGone(raft::NodeId peer) { core_->PeerGone(peer); }
-  void Tick(uint64_t now_nanos);
+  // At every tick, or for one that rests now and then; `now` counts all ticks.
+  void Tick(uint64_t now_nanos, uint64_t now, const NodePulse& nodes);
   void Persisted(const raft::PersistedPosition& position);
   void Fetched(raft::NodeId peer, std::vector<raft::Entry> entries);
   using TransferDone = absl::AnyInvocable<void(absl::StatusOr<raft::NodeId>)>;
@@ -139,7 +141,7 @@ class Replica {
   void Hashed(raft::LogPosition at,
               const absl::StatusOr<kv::StateMachine::StateHash>& hash,
               Turn& turn);
-  // Once a tick.
+  // After each Tick().
   void KeepAudits(Turn& turn);
 
   // This node has the replica no more: answers everything that waits; nothing
@@ -166,6 +168,15 @@ class Replica {
   bool Touch() { return !std::exchange(touched_, true); }
   void Untouch() { touched_ = false; }
 
+  // Its group is quiet, and it has nothing to do of its own: it need not be
+  // ticked before something comes in, but now and then, for what goes by long
+  // times (audits, flushes, members that are to change).
+  bool Rests() const { return core_->quiet() && HasNoDuties(); }
+  // Whether the loop ticks it always. True when that changed.
+  bool SetActive(bool active) {
+    return std::exchange(active_, active) != active;
+  }
+
   ReplicaStats Stats() const;
 
  private:
@@ -185,6 +196,9 @@ class Replica {
   Replica(const HostOptions& options, HostedReplica hosted, MapHolder* maps,
           Clock* clock);
 
+  bool HasNoDuties() const;
+  // Of a quiet one: wakes it when a node is silent that it needs.
+  void WatchNodes(const NodePulse& nodes);
   void ProposeRequested(Turn& turn);
   bool MayGather(const Turn& turn) const;
   void StartReads(Turn& turn);
@@ -224,6 +238,8 @@ class Replica {
   kv::HybridClock versions_;
   GroupKeeper keeper_;
   bool touched_ = false;
+  bool active_ = false;
+  uint64_t ticked_at_ = 0;
   bool retired_ = false;
 
   // Of this turn, and of those before it while the log was busy.
@@ -241,7 +257,7 @@ class Replica {
 
   AuditLeader audits_;
   AuditDuty audit_duty_;
-  uint64_t audit_ticks_ = 0;
+  uint64_t audit_ticks_ = 0;  // that have passed, ticked or not
   raft::LogPosition reported_;  // the state that was last reported
   // The report itself while it may be sent again: after half a second, then
   // after twice as long each time.

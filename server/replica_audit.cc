@@ -95,7 +95,6 @@ void Replica::Check(AuditDone done) {
 }
 
 void Replica::KeepAudits(Turn& turn) {
-  ++audit_ticks_;
   if (!core_->IsLeader()) {
     // It may have been lost on its way; a leader that has it takes no notice.
     if (!report_.empty() && audit_ticks_ >= next_report_) SendReport(turn);

@@ -17,6 +17,7 @@ struct Settings {
   uint32_t heartbeat_ticks = 5;
   uint32_t election_timeout_ticks = 25;
   uint32_t gone_timeout_ticks = 10;
+  uint32_t quiesce_after_ticks = 150;
   uint64_t max_append_bytes = 1 << 20;
   uint64_t max_inflight_bytes = 16 << 20;
   uint32_t max_inflight_messages = 64;

@@ -38,6 +38,9 @@ std::vector<Setting> MakeTable() {
     {"raft", "gone_timeout_ticks", Number(&S::gone_timeout_ticks, Unit::kTicks, 0, 10'000),
      "When its connection to the leader ends, after up to this. Followers that\n"
      "still hear from the leader do not let it be deposed. 0: that is no reason."},
+    {"raft", "quiesce_after_ticks", Number(&S::quiesce_after_ticks, Unit::kTicks, 0, 1'000'000),
+     "A group in which nothing happened for so long rests: it sends no\n"
+     "heartbeats, and costs no work, until something does. 0: never."},
     {"raft", "max_append_bytes", Number(&S::max_append_bytes, Unit::kBytes, 4 * kKiB, 64 * kMiB),
      "Entries that one message to a follower carries. A larger single entry\n"
      "still travels, alone."},

@@ -36,6 +36,7 @@ class SnapshotOffers {
   void Tick(uint64_t now, raft::Core* core, Turn& turn);
   // Not the leader any more, or in another term.
   void Clear() { offers_.clear(); }
+  bool empty() const { return offers_.empty(); }
 
   // The log behind this index is of use to somebody who receives; or 0.
   raft::Index Held(uint64_t now) const;

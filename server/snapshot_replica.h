@@ -52,6 +52,11 @@ class ReplicaSnapshots {
   Compaction& compaction() { return compaction_; }
   SnapshotOffers& offers() { return offers_; }
   SnapshotReceiver& receiver() { return receiver_; }
+  // Nothing is sent, fetched or put in place.
+  bool HasNoDuties() const {
+    return state_ == State::kNormal && fault_.empty() && offers_.empty() &&
+           receiver_.state() == SnapshotReceiver::State::kIdle;
+  }
   void AddStats(ReplicaStats* stats) const;
 
  private:

@@ -80,6 +80,7 @@ struct ReplicaStats {
   uint64_t audits = 0;  // led by this replica to an end
   uint64_t audit_mismatches = 0;  // replicas that they found wrong
   KeeperStatus keeper;            // of a leader
+  bool resting = false;           // quiet, and without duties: no work per tick
 };
 
 struct HostStats {

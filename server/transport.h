@@ -25,6 +25,7 @@ struct NodeMessage {
     kDirectoryChange = 2,      // kv::EncodeDirectoryChange: please propose it
     kAudit = 3,                // server/audit.h
     kDiskLow = 4,              // no payload: the sender is short of space
+    kPulse = 5,                // server/node_pulse.h: the sender lives
   };
   Kind kind = Kind::kMap;
   std::string payload;

@@ -59,6 +59,7 @@ class Replica {
     options_.self = NodeId(1);
     options_.election_timeout_ticks = 4;
     options_.heartbeat_ticks = 1;
+    options_.quiesce_after_ticks = 3;
     options_.max_inflight_messages = 3;
     options_.max_append_entries = 3;
     options_.max_cached_bytes = in->Below(2) * 200;
@@ -179,7 +180,7 @@ class Replica {
       case 3:
         return AppendEntriesResponse{term, in_->Bool(), Near().index, Near()};
       case 4:
-        return Heartbeat{term, Near().index, in_->Number()};
+        return Heartbeat{term, Near().index, in_->Number(), in_->Bool()};
       case 5:
         return HeartbeatResponse{term, in_->Below(2) ? in_->Number() : round_,
                                  in_->Below(2) == 1};
@@ -193,6 +194,7 @@ class Replica {
   void OneStep() {
     switch (in_->Below(16)) {
       case 0:
+        core_->BecomeQuiet();
         return core_->Tick();
       case 1:
         for (uint64_t ticks = in_->Below(12); ticks > 0; --ticks) core_->Tick();

@@ -39,11 +39,12 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
     sum.installs += result.installs;
     sum.changes += result.changes;
     sum.unfit += result.unfit;
+    sum.rests += result.rests;
   }
   std::printf(
       "%llu seeds: %llu committed, %llu acknowledged, %llu reads, %llu "
       "leaders, %llu crashes, %llu fetches, %llu snapshots asked, %llu "
-      "installed, %llu changes of members, %llu times unfit\n",
+      "installed, %llu changes of members, %llu times unfit, %llu rests\n",
       static_cast<unsigned long long>(seeds),
       static_cast<unsigned long long>(sum.committed),
       static_cast<unsigned long long>(sum.acknowledged),
@@ -54,7 +55,8 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
       static_cast<unsigned long long>(sum.snapshots),
       static_cast<unsigned long long>(sum.installs),
       static_cast<unsigned long long>(sum.changes),
-      static_cast<unsigned long long>(sum.unfit));
+      static_cast<unsigned long long>(sum.unfit),
+      static_cast<unsigned long long>(sum.rests));
   // The runs did what they are for.
   EXPECT_GT(sum.committed, seeds * 20);
   EXPECT_GT(sum.reads, seeds);
@@ -63,6 +65,7 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
   EXPECT_GT(sum.installs, seeds / 10);
   EXPECT_GT(sum.changes, seeds);
   EXPECT_GT(sum.unfit, seeds);
+  EXPECT_GT(sum.rests, seeds);
 }
 
 TEST(ClusterSimulation, SameSeedSameRun) {

@@ -224,7 +224,8 @@ void Work(const Arguments& arguments, uint64_t first, uint64_t step,
       printf(
           "seed %llu digest %016llx: %llu done, %llu unknown, %llu refused, "
           "%llu leaders, %llu crashes, %llu joins, epoch %llu, %llu hashes, "
-          "%llu swapped, %llu deleted, %llu undecided, %llu events, %.1f s | "
+          "%llu swapped, %llu deleted, %llu undecided, %llu rests, %llu events, "
+          "%.1f s | "
           "%s\n",
           static_cast<unsigned long long>(seed),
           static_cast<unsigned long long>(result.digest),
@@ -239,6 +240,7 @@ void Work(const Arguments& arguments, uint64_t first, uint64_t step,
           static_cast<unsigned long long>(result.swapped),
           static_cast<unsigned long long>(result.deleted),
           static_cast<unsigned long long>(result.undecided),
+          static_cast<unsigned long long>(result.rests),
           static_cast<unsigned long long>(result.events),
           static_cast<double>(result.nanos) / 1e9, result.profile.c_str());
       fflush(stdout);

@@ -154,7 +154,12 @@ void SimClient::Crash() {
 
 void SimClient::Next(int worker) {
   const uint64_t think = 2 * world_->profile().think_ms * kMillisecond;
-  After(random_.Below(think + 1), [this, worker] {
+  uint64_t after = random_.Below(think + 1);
+  const uint64_t period = Profile::kLullPeriodMs * kMillisecond;
+  const uint64_t busy = period - world_->profile().lull_ms * kMillisecond;
+  const uint64_t in_period = (world_->now() + after) % period;
+  if (in_period > busy) after += period - in_period;
+  After(after, [this, worker] {
     if (stopping_) return;
     client::Request request;
     test::Operation operation = Draw(&request);

@@ -1,3 +1,4 @@
+#include "server/replica.h"
 #include "tests/simulation/sim_process.h"
 
 #include "absl/strings/match.h"
@@ -175,6 +176,7 @@ absl::Status SimServer::StartHost(std::vector<server::HostedReplica> replicas) {
   server::HostOptions options;
   options.self = id();
   options.loops = p.servers >= 10 ? 2 : 1;
+  options.raft.quiesce_after_ticks = p.quiesce_after_ticks;
   options.keeper.replace_after_ticks = p.replace_after_ticks;
   options.keeper.candidate_timeout_ticks = 250;
   options.audit.interval_ticks = p.has(Fault::kAudit) ? 250 : 15'000;
@@ -222,6 +224,9 @@ absl::Status SimServer::StartHost(std::vector<server::HostedReplica> replicas) {
 void SimServer::Tick() {
   After(kTickNanos * 1000 / clock_.rate(), [this] {
     process_->host->Tick();
+    process_->host->ForEachReplica([this](const server::Replica& replica) {
+      world_->result().rests += replica.core().quiet() && replica.Rests();
+    });
     Tick();
   });
 }

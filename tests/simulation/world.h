@@ -57,6 +57,7 @@ struct Result {
   uint64_t joins = 0;
   uint64_t epochs = 0;  // of the map
   uint64_t hashes = 0;  // states compared
+  uint64_t rests = 0;   // replicas that rested, at all ticks
 };
 
 class World {

@@ -72,6 +72,9 @@ std::string Profile::Describe() const {
   if (groups_per_five > 1) {
     absl::StrAppend(&text, " ", groups_per_five, " groups per five,");
   }
+  if (quiesce_after_ticks > 0) {
+    absl::StrAppend(&text, " quiet after ", quiesce_after_ticks, ",");
+  }
   for (size_t i = 0; i < kFaults; ++i) {
     if (faults[i]) absl::StrAppend(&text, " ", kKinds[i].name);
   }
@@ -135,6 +138,10 @@ Profile DrawProfile(const Options& options) {
   const auto swaps = static_cast<uint32_t>(random.Between(5, 60));
   if (p.has(Fault::kDelete)) p.delete_percent = deletes;
   if (p.has(Fault::kCas)) p.cas_percent = swaps;
+  static constexpr uint32_t kQuiesce[] = {0, 3, 10, 25, 50, 150};
+  p.quiesce_after_ticks = kQuiesce[random.Below(6)];
+  const auto lull = static_cast<uint32_t>(random.Between(1'000, 6'000));
+  if (random.Chance(2, 3)) p.lull_ms = lull;
   p.leases = random.Chance(1, 3);
   // Drawn last, so that worlds with one stay what they were before there were
   // several.

@@ -75,6 +75,10 @@ struct Profile {
   int keys = 8;            // of puts, gets, deletes, compare-and-swaps
   int append_keys = 2;     // of appends and gets
   uint32_t think_ms = 20;  // between two operations of a worker, mean
+  // In every kLullPeriodMs clients ask for nothing for so long, all of them.
+  static constexpr uint32_t kLullPeriodMs = 8'000;
+  uint32_t lull_ms = 0;
+  uint32_t quiesce_after_ticks = 0;
   uint32_t value_bytes = 64;
   uint32_t delete_percent = 0;  // of the writes to keys that are put
   uint32_t cas_percent = 0;

@@ -58,6 +58,13 @@ SimProfile SimCluster::DrawProfile(SimRandom* random) {
   }
   p.tail = random->Below(8);
   p.unfit = draw(20, 150);
+  p.quiesce = draw(8, 40);
+  // In groups that are to rest there must be less to do.
+  if (p.quiesce > 0 && random->Chance(2, 3)) {
+    p.propose /= 30;
+    p.read /= 30;
+    p.network.max_delay = std::min<uint64_t>(p.network.max_delay, 10);
+  }
   return p;
 }
 
@@ -77,6 +84,7 @@ SimCluster::SimCluster(uint64_t seed, bool trace)
         &checker_));
   }
   start_at_.assign(nodes_.size(), 0);
+  began_at_.assign(nodes_.size(), 0);
   sync_at_.assign(nodes_.size(), 0);
 }
 
@@ -85,6 +93,7 @@ raft::Options SimCluster::CoreOptions(NodeId id) {
   options.self = id;
   options.election_timeout_ticks = kElectionTicks;
   options.heartbeat_ticks = 2;
+  options.quiesce_after_ticks = static_cast<uint32_t>(profile_.quiesce);
   options.check_quorum = profile_.check_quorum;
   options.pre_vote = profile_.pre_vote;
   // Small limits, so that runs meet them.
@@ -161,6 +170,33 @@ void SimCluster::CheckQuorum(SimNode* n,
   });
 }
 
+// What the owner of a core owes it for being quiet: it watches the nodes. Here
+// it sees them directly, as late as an election timeout.
+void SimCluster::TickNode(size_t i) {
+  SimNode& n = *nodes_[i];
+  constexpr uint64_t kTimeout = kElectionTicks * kUnitsPerTick;
+  bool all_heard = true;
+  for (size_t j = 0; j < nodes_.size(); ++j) {
+    const NodeId peer = nodes_[j]->id();
+    uint64_t& at = heard_at_[{i, j}];
+    // It was another process the last time.
+    const bool another = nodes_[j]->up() && at < began_at_[j];
+    if (nodes_[j]->up() && !network_.IsCut(peer, n.id())) at = now_;
+    const bool silent = now_ - at > kTimeout;
+    if ((another || silent) && n.core().quiet()) n.core().PeerGone(peer);
+    if (silent) {
+      all_heard = all_heard &&
+                  n.core().AllPeers([&](NodeId id) { return id != peer; });
+    }
+  }
+  if (all_heard && n.core().CanBeQuiet()) {
+    n.core().BecomeQuiet();
+    ++result_.rests;
+    Note("rests", n.id().value());
+  }
+  n.core().Tick();
+}
+
 void SimCluster::Unit(bool faults) {
   ++now_;
   if (faults) InjectFaults();
@@ -168,12 +204,13 @@ void SimCluster::Unit(bool faults) {
     SimNode& n = *nodes_[i];
     if (!n.up() && now_ >= start_at_[i]) {
       n.Start();
+      began_at_[i] = now_;
       if (checker_.failed()) return;
       Note("start", n.id().value(), n.disk().durable().last().value());
     }
     if (!n.up()) continue;
     // Ticks of different nodes fall on different units.
-    if ((now_ + 3 * i) % kUnitsPerTick == 0) n.core().Tick();
+    if ((now_ + 3 * i) % kUnitsPerTick == 0) TickNode(i);
     if (n.disk().pending() > 0 && now_ >= sync_at_[i]) {
       std::vector<Envelope> sent;
       Input(&n, [&] { sent = n.CompleteWrite(); });

@@ -40,6 +40,7 @@ struct SimProfile {
   // have to fail by themselves.
   bool check_quorum = true;
   bool pre_vote = true;
+  uint64_t quiesce = 0;  // ticks; 0: never
 };
 
 struct SimResult {
@@ -55,6 +56,7 @@ struct SimResult {
   uint64_t installs = 0;
   uint64_t changes = 0;  // of members, begun
   uint64_t unfit = 0;    // replicas that must not lead, in the end or before
+  uint64_t rests = 0;    // times that a leader became quiet
   std::string trace;     // when asked for
 };
 
@@ -77,6 +79,7 @@ class SimCluster {
 
   void Unit(bool faults);
   void InjectFaults();
+  void TickNode(size_t i);
   void CrashNode(SimNode* node);
   void Partition();
   void CompactSomewhere();
@@ -110,6 +113,9 @@ class SimCluster {
   uint64_t now_ = 0;
 
   std::vector<uint64_t> start_at_;  // per node: when it comes back
+  std::vector<uint64_t> began_at_;  // per node: when it last came
+  // When a node was last there to be heard by another: {by, of}.
+  std::map<std::pair<size_t, size_t>, uint64_t> heard_at_;
   std::vector<uint64_t> sync_at_;   // per node: when its oldest write is done
   // Per node, while it must not lead: since when, and the term in which it
   // led at that time.

@@ -32,6 +32,9 @@ class SimNetwork {
 
   void Cut(raft::NodeId from, raft::NodeId to) { cut_.insert({from, to}); }
   void Heal() { cut_.clear(); }
+  bool IsCut(raft::NodeId from, raft::NodeId to) const {
+    return cut_.contains({from, to});
+  }
 
  private:
   SimRandom* const random_;
