@@ -70,6 +70,20 @@ class BufferBatch : public Batch {
   uint64_t bytes_ = 0;
 };
 
+void WriteTo(const BufferTable::Frozen& generation, Batch* batch) {
+  for (const DeletedRange& range : generation->ranges) {
+    batch->DeleteRange(range.begin, range.end);
+  }
+  for (const BufferRecord* record :
+       SortedRecords(absl::MakeConstSpan(&generation, 1))) {
+    if (record->deleted()) {
+      batch->Delete(record->key());
+    } else {
+      batch->Put(record->key(), record->value());
+    }
+  }
+}
+
 class BufferedEngine : public Engine {
  public:
   BufferedEngine(std::unique_ptr<Engine> below, const BufferOptions& options)
@@ -209,18 +223,13 @@ class BufferedEngine : public Engine {
     return absl::OkStatus();
   }
   absl::Status WriteOutOne(const BufferTable::Frozen& generation) {
+    const auto fill = [&](Batch* batch) { WriteTo(generation, batch); };
+    if (generation->cost >= options_.direct_bytes &&
+        below_->ApplySorted(fill).ok()) {
+      return absl::OkStatus();
+    }
     const std::unique_ptr<Batch> batch = below_->NewBatch();
-    for (const DeletedRange& range : generation->ranges) {
-      batch->DeleteRange(range.begin, range.end);
-    }
-    for (const BufferRecord* record :
-         SortedRecords(absl::MakeConstSpan(&generation, 1))) {
-      if (record->deleted()) {
-        batch->Delete(record->key());
-      } else {
-        batch->Put(record->key(), record->value());
-      }
-    }
+    fill(batch.get());
     absl::Status status = below_->Apply(batch.get());
     for (int n = 1; n < kWriteOutTries && absl::IsResourceExhausted(status);
          ++n) {
