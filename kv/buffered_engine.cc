@@ -3,9 +3,10 @@
 // - A change goes into a hash table (kv/buffer_table.h) that knows the newest
 //   record of every key that was written lately. Reads ask it first.
 // - The table is cut into generations, each of which is written to the engine
-//   below as one batch, in key order and in the order of the generations. So
-//   what the engine below holds, and what it leaves after a crash, is the
-//   state as of the end of some generation: never a part of a batch.
+//   below in one step, in key order and in the order of the generations: as a
+//   batch, or by ApplySorted() when it is large. So what the engine below
+//   holds, and what it leaves after a crash, is the state as of the end of some
+//   generation: never a part of a batch.
 // - Generations are cut when one is large, when all must become durable, and
 //   for a view, which then needs no copy: frozen generations never change.
 //   Views cut small ones, so they are bounded by their number too.
