@@ -3,9 +3,10 @@
 // - A change goes into a hash table (kv/buffer_table.h) that knows the newest
 //   record of every key that was written lately. Reads ask it first.
 // - The table is cut into generations, each of which is written to the engine
-//   below as one batch, in key order and in the order of the generations. So
-//   what the engine below holds, and what it leaves after a crash, is the
-//   state as of the end of some generation: never a part of a batch.
+//   below in one step, in key order and in the order of the generations: as a
+//   batch, or by ApplySorted() when it is large. So what the engine below
+//   holds, and what it leaves after a crash, is the state as of the end of some
+//   generation: never a part of a batch.
 // - Generations are cut when one is large, when all must become durable, and
 //   for a view, which then needs no copy: frozen generations never change.
 //   Views cut small ones, so they are bounded by their number too.
@@ -69,6 +70,20 @@ class BufferBatch : public Batch {
   std::vector<BufferTable::Change> changes_;
   uint64_t bytes_ = 0;
 };
+
+void WriteTo(const BufferTable::Frozen& generation, Batch* batch) {
+  for (const DeletedRange& range : generation->ranges) {
+    batch->DeleteRange(range.begin, range.end);
+  }
+  for (const BufferRecord* record :
+       SortedRecords(absl::MakeConstSpan(&generation, 1))) {
+    if (record->deleted()) {
+      batch->Delete(record->key());
+    } else {
+      batch->Put(record->key(), record->value());
+    }
+  }
+}
 
 class BufferedEngine : public Engine {
  public:
@@ -209,18 +224,13 @@ class BufferedEngine : public Engine {
     return absl::OkStatus();
   }
   absl::Status WriteOutOne(const BufferTable::Frozen& generation) {
+    const auto fill = [&](Batch* batch) { WriteTo(generation, batch); };
+    if (generation->cost >= options_.direct_bytes &&
+        below_->ApplySorted(fill).ok()) {
+      return absl::OkStatus();
+    }
     const std::unique_ptr<Batch> batch = below_->NewBatch();
-    for (const DeletedRange& range : generation->ranges) {
-      batch->DeleteRange(range.begin, range.end);
-    }
-    for (const BufferRecord* record :
-         SortedRecords(absl::MakeConstSpan(&generation, 1))) {
-      if (record->deleted()) {
-        batch->Delete(record->key());
-      } else {
-        batch->Put(record->key(), record->value());
-      }
-    }
+    fill(batch.get());
     absl::Status status = below_->Apply(batch.get());
     for (int n = 1; n < kWriteOutTries && absl::IsResourceExhausted(status);
          ++n) {

@@ -102,6 +102,17 @@ class Engine {
   // one writer per group. The batch stays as it is.
   virtual absl::Status Apply(Batch* batch) = 0;
 
+  // For many changes at once: what `fill` puts into the batch that it gets,
+  // deleted ranges first (they hide nothing of the batch), then every key once,
+  // in order. Takes effect as Apply() does, and is durable on return. May wait
+  // for the disk. After any error nothing is applied, and Apply() is to be
+  // tried, which says what is wrong; UNAVAILABLE when the engine would rather
+  // have it so. One thread at a time.
+  virtual absl::Status ApplySorted(
+      absl::FunctionRef<void(Batch* batch)> /*fill*/) {
+    return absl::UnavailableError("no way around a batch");
+  }
+
   virtual absl::StatusOr<bool> Get(absl::string_view key,
                                    std::string* value) const = 0;
   // The same, without a copy where the engine can lend the value.
@@ -156,9 +167,11 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
 
 struct BufferOptions {
   // Changes that are not in the engine below: written out when they are this
-  // much ...
+  // much,
   uint64_t write_out_bytes = 32 << 20;
-  // ... and refused when they are as much as this.
+  // ... by Engine::ApplySorted() from this size on: it makes a file each time.
+  uint64_t direct_bytes = 1 << 20;
+  // Refused when they are as much as this.
   uint64_t max_dirty_bytes = 96 << 20;
   // Values that were written out and are still at hand.
   uint64_t cache_bytes = 64 << 20;

@@ -24,9 +24,11 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kv/engine.h"
 #include "kv/range_set.h"
+#include "kv/rocks_direct_write.h"
 #include "kv/rocks_ingestion.h"
 #include "kv/rocks_log.h"
 #include "kv/rocks_support.h"
@@ -40,6 +42,11 @@ constexpr int kMaxWriteBuffers = 4;
 // Every flush makes a file, and there is one every few seconds under load; the
 // whole store is small at first and is written anew when so many are there.
 constexpr int kMaxNewFiles = 8;
+// With so many of them RocksDB's compaction is behind. Table files are taken
+// over whatever their number; memtables are not flushed then, so that writers
+// wait.
+constexpr int kMaxDirectFiles = 2 * kMaxNewFiles;
+constexpr char kNewFilesProperty[] = "rocksdb.num-files-at-level0";
 constexpr double kBloomBitsPerKey = 10;  // 1 % false positives
 constexpr size_t kBlockBytes = 16 << 10;
 constexpr size_t kBatchReserveBytes = 64 << 10;
@@ -216,6 +223,19 @@ class RocksEngine : public Engine {
     auto* rocks = static_cast<RocksBatch*>(batch);
     if (!rocks->error().ok()) return rocks->error();
     return ToStatus(db_->Write(write_options_, rocks->batch()));
+  }
+
+  absl::Status ApplySorted(
+      absl::FunctionRef<void(Batch* batch)> fill) override {
+    absl::Status error = errors_->error();
+    if (!error.ok()) return error;
+    std::string files;
+    int count = 0;
+    if (!db_->GetProperty(kNewFilesProperty, &files) ||
+        !absl::SimpleAtoi(files, &count) || count >= kMaxDirectFiles) {
+      return absl::UnavailableError("too many files are to be compacted");
+    }
+    return WriteDirectly(db_.get(), fill);
   }
 
   absl::StatusOr<bool> Get(absl::string_view key,
@@ -395,6 +415,7 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenRocksEngine(
   if (!opened.ok()) return OpenError(dir, opened);
   std::unique_ptr<rocksdb::DB> db(raw);
   status = CheckOptions(*db);
+  if (status.ok()) status = RemoveDirectWrite(db.get());
   if (!status.ok()) return status;
   return std::make_unique<RocksEngine>(std::move(db), std::move(errors));
 }

@@ -20,6 +20,14 @@ absl::Status PutAndFlush(Engine* engine, int first, int count) {
   return status.ok() ? engine->Flush() : status;
 }
 
+absl::Status WriteSorted(Engine* engine, int count) {
+  return engine->ApplySorted([&](Batch* batch) {
+    for (int i = 0; i < count; ++i) {
+      batch->Put("s" + std::to_string(10'000 + i), std::string(1000, 'v'));
+    }
+  });
+}
+
 TEST(EngineFullDisk, MustBeOpenedAnewWhenTheDiskHasRoomAgain) {
   const absl::Status world = test::EnterPrivateWorld(false);
   if (!world.ok()) GTEST_SKIP() << world.message();
@@ -31,6 +39,9 @@ TEST(EngineFullDisk, MustBeOpenedAnewWhenTheDiskHasRoomAgain) {
   std::unique_ptr<Engine> engine = *std::move(opened);
   ASSERT_TRUE(PutAndFlush(engine.get(), 0, 100).ok());
   ASSERT_TRUE((*disk)->FillUpTo(0).ok());
+  // A file that does not fit is no error of the store.
+  EXPECT_TRUE(absl::IsResourceExhausted(WriteSorted(engine.get(), 1000)));
+  EXPECT_TRUE(engine->background_error().ok());
   EXPECT_FALSE(PutAndFlush(engine.get(), 100, 1000).ok());
   EXPECT_TRUE(absl::IsResourceExhausted(engine->background_error()));
   (*disk)->MakeRoom();
@@ -43,6 +54,7 @@ TEST(EngineFullDisk, MustBeOpenedAnewWhenTheDiskHasRoomAgain) {
   EXPECT_TRUE(absl::IsAborted(engine->background_error()));
   EXPECT_TRUE(absl::IsAborted(PutAndFlush(engine.get(), 2000, 100)));
   EXPECT_TRUE(absl::IsAborted(engine->Flush()));
+  EXPECT_TRUE(absl::IsAborted(WriteSorted(engine.get(), 10)));
   {
     auto ingestion = engine->NewIngestion("b", "c", (*disk)->path() + "/in");
     ASSERT_TRUE(ingestion.ok()) << ingestion.status();

@@ -36,7 +36,8 @@ class ExactlyOnce : public testing::TestWithParam<TestEngine::Kind> {
 INSTANTIATE_TEST_SUITE_P(All, ExactlyOnce,
                          testing::Values(TestEngine::Kind::kMemory,
                                          TestEngine::Kind::kRocks,
-                                         TestEngine::Kind::kBuffered),
+                                         TestEngine::Kind::kBuffered,
+                                         TestEngine::Kind::kDirect),
                          KindName);
 
 Command Make(Op op, absl::string_view value, SessionId session,

@@ -204,6 +204,8 @@ TEST_P(ReplaySeeds, AllReplicasEndInTheSameState) {
     if (HasFailure()) return;
     Replay(&history, TestEngine::Kind::kBuffered, 300 * GetParam() + n);
     if (HasFailure()) return;
+    Replay(&history, TestEngine::Kind::kDirect, 400 * GetParam() + n);
+    if (HasFailure()) return;
   }
 }
 

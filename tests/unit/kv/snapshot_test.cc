@@ -90,7 +90,8 @@ class SnapshotTest : public testing::TestWithParam<TestEngine::Kind> {
 INSTANTIATE_TEST_SUITE_P(All, SnapshotTest,
                          testing::Values(TestEngine::Kind::kMemory,
                                          TestEngine::Kind::kRocks,
-                                         TestEngine::Kind::kBuffered),
+                                         TestEngine::Kind::kBuffered,
+                                         TestEngine::Kind::kDirect),
                          KindName);
 
 TEST_P(SnapshotTest, ArrivesWhole) {

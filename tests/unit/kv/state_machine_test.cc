@@ -26,7 +26,8 @@ class StateMachineTest : public testing::TestWithParam<TestEngine::Kind> {
 INSTANTIATE_TEST_SUITE_P(All, StateMachineTest,
                          testing::Values(TestEngine::Kind::kMemory,
                                          TestEngine::Kind::kRocks,
-                                         TestEngine::Kind::kBuffered),
+                                         TestEngine::Kind::kBuffered,
+                                         TestEngine::Kind::kDirect),
                          KindName);
 
 Command Make(Op op, absl::string_view key, absl::string_view value,

@@ -57,7 +57,9 @@ inline BufferOptions SmallBuffer() {
 // An engine of any kind that can be crashed: what was not flushed is gone.
 class TestEngine {
  public:
-  enum class Kind { kMemory, kRocks, kBuffered };
+  // kDirect: buffered, and all is written out by ApplySorted(), so that it may
+  // be durable before a Flush().
+  enum class Kind { kMemory, kRocks, kBuffered, kDirect };
 
   explicit TestEngine(Kind kind) : kind_(kind) { Reopen(); }
 
@@ -117,9 +119,10 @@ class TestEngine {
     auto engine = OpenRocksEngine(dir_->path(), SmallEngine());
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
-    if (kind_ == Kind::kBuffered) {
-      engine_ = NewBufferedEngine(std::move(engine_), SmallBuffer());
-    }
+    if (kind_ == Kind::kRocks) return;
+    BufferOptions buffer = SmallBuffer();
+    if (kind_ == Kind::kDirect) buffer.direct_bytes = 0;
+    engine_ = NewBufferedEngine(std::move(engine_), buffer);
   }
 
   const Kind kind_;
@@ -136,6 +139,8 @@ inline std::string KindName(
       return "Rocks";
     case TestEngine::Kind::kBuffered:
       return "Buffered";
+    case TestEngine::Kind::kDirect:
+      return "Direct";
   }
   return "?";
 }
