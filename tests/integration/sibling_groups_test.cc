@@ -1,6 +1,8 @@
 // Several groups on the same five servers: they live and die apart, and their
 // members change together.
+#include "absl/strings/str_cat.h"
 #include "tests/integration/multi_group.h"
+#include "tests/support/sanitizer.h"
 
 namespace kv739::test {
 namespace {
@@ -96,6 +98,40 @@ TEST_F(SiblingGroupsTest, OneLeavesAllGroupsAndAnotherJoinsAllGroups) {
   ASSERT_NO_FATAL_FAILURE(JoinSixth());
   ASSERT_NO_FATAL_FAILURE(WaitForMembersOfAll({0, 1, 3, 4, 5}));
   ASSERT_NO_FATAL_FAILURE(PutAll("3", "2"));
+}
+
+// All bounds have room for them: logs, maps, messages, answers, the status.
+TEST_F(SiblingGroupsTest, AThousandGroupsStartAndOutliveAServer) {
+  const int groups = kv739::testing::kThreadSanitizer ? 100 : 1000;
+  ASSERT_NO_FATAL_FAILURE(StartClusterWith({.servers = 5,
+                                            .groups_per_five = groups,
+                                            .wait_for_leaders = false,
+                                            .settings = kTestSettings,
+                                            .failed = ProgramFailed}));
+  std::string last;
+  const auto all_is_well = [&] {
+    const auto status = RunCommand(
+        {CommandProgram(), "-c", cluster().config(), "status"}, kPatience);
+    last = status.ok() ? status->output.substr(0, 400) + status->error
+                       : std::string(status.status().message());
+    return status.ok() && status->code == 0;
+  };
+  ASSERT_TRUE(Eventually(all_is_well)) << last << cluster().LogTails();
+  EXPECT_THAT(last, ::testing::HasSubstr(absl::StrCat(groups, " groups")));
+  ASSERT_EQ(cluster().groups().size(), static_cast<size_t>(groups));
+  auto client = OpenClient();
+  for (int i = 0; i < 60; ++i) {
+    const Answer put = client->Put(absl::StrCat("key", i), "1");
+    ASSERT_EQ(put.code, 1) << put;
+  }
+  cluster().KillHard(2);
+  for (int i = 0; i < 60; ++i) {
+    const Answer put = client->Put(absl::StrCat("key", i), "2");
+    ASSERT_EQ(put.code, 0) << put;
+    EXPECT_EQ(put.seen, "1");
+  }
+  ASSERT_TRUE(cluster().Restart(2).ok());
+  EXPECT_TRUE(Eventually(all_is_well)) << last << cluster().LogTails();
 }
 
 }  // namespace

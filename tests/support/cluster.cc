@@ -158,7 +158,7 @@ absl::Status Cluster::StartOnce() {
   absl::Status launched = Launch();
   if (!launched.ok()) return launched;
   absl::Status map = LoadMap();
-  return map.ok() ? WaitForLeaders() : map;
+  return map.ok() && options_.wait_for_leaders ? WaitForLeaders() : map;
 }
 
 absl::Status Cluster::Launch() {

@@ -58,6 +58,8 @@ struct ClusterOptions {
   // StartNew().
   int extra = 0;
   int groups_per_five = 1;
+  // Start() waits for the leaders of all groups, one by one.
+  bool wait_for_leaders = true;
   std::string settings = kTestSettings;  // YAML; "" for none
   // Run by one `kv739d -c`, as operators do; they and those that it starts
   // later are stopped and started over it and the cluster's own calls, so
