@@ -163,7 +163,7 @@ class Loop {
   absl::flat_hash_map<raft::GroupId, Replica*> by_group_;
   // Those that every tick goes to: whatever was touched, until it rests.
   std::vector<Replica*> active_;
-  size_t next_resting_ = 0;   // of replicas_: the next to be looked at
+  size_t next_resting_ = 0;  // of replicas_: the next to be looked at
   uint64_t kept_epoch_ = 0;  // of the map that all keepers were asked with
   // Replicas that this node has no more, kept until the log writes under way
   // are done and then until their data is gone.
