@@ -177,10 +177,9 @@ void Core::Impl::Step(const Envelope& envelope) {
       std::visit([](const auto& m) { return m.term; }, envelope.message);
   if (!term || term.value() >= kNumberLimit) return Drop();
   if (quiet_ && RepeatsQuiescence(envelope)) return;
-  const bool beat =
-      std::holds_alternative<Heartbeat>(envelope.message) ||
-      std::holds_alternative<HeartbeatResponse>(envelope.message);
-  if (quiet_ || !beat) Wake();
+  const bool beat = std::holds_alternative<Heartbeat>(envelope.message) ||
+                    std::holds_alternative<HeartbeatResponse>(envelope.message);
+  if (quiet_ || !beat) Wake(from);
   std::visit(Dispatch{this, from}, envelope.message);
 }
 

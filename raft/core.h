@@ -111,8 +111,8 @@ class Core {
   // our leader, pre-votes are asked for after a time drawn from
   // [1, gone_timeout_ticks] unless it is heard from first: those who still hear
   // from it refuse them, so a broken connection alone deposes nobody.
-  // A quiet replica wakes by it, if the peer is its leader or it leads it; there
-  // the owner calls it as well for a node that is not heard of any more.
+  // A quiet replica wakes by it, if the peer is its leader or it leads it;
+  // there the owner calls it as well for a node that is not heard of any more.
   void PeerGone(NodeId peer);
 
   // Appends commands to the leader's log; the position is of the first one,
@@ -175,8 +175,8 @@ class Core {
   void SetFit(bool fit);
   // ---- quiet groups: raft/quiescence.cc ----
 
-  // A leader whose group is idle for quiesce_after_ticks and could rest; at most
-  // once in heartbeat_ticks.
+  // A leader whose group is idle for quiesce_after_ticks and could rest; at
+  // most once in heartbeat_ticks.
   bool CanBeQuiet() const;
   // To be called only while all of the members' nodes are heard of, and before
   // Tick(). From then on time stands still here, until something comes in. The

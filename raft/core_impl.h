@@ -66,7 +66,7 @@ class Core::Impl {
   bool CanBeQuiet() const;
   void BecomeQuiet();
   bool quiet() const { return quiet_; }
-  void Wake();
+  void Wake(NodeId by = NodeId());
   bool AllPeers(absl::FunctionRef<bool(NodeId)> holds) const;
 
  private:

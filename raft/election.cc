@@ -36,7 +36,7 @@ void Core::Impl::TickElection() {
 
 void Core::Impl::PeerGone(NodeId peer) {
   const bool watched = !AllPeers([&](NodeId id) { return id != peer; });
-  if (quiet_ && watched && !KV739_PLANTED(Q1_quiet_and_deaf)) Wake();
+  if (quiet_ && watched && !KV739_PLANTED(Q1_quiet_and_deaf)) Wake(peer);
   auto* follower = std::get_if<Follower>(&role_);
   if (follower == nullptr || follower->leader != peer || !peer) return;
   if (LeasesKept() && !KV739_PLANTED(R4_promise_ends_with_the_connection)) {

@@ -12,9 +12,11 @@
 // and its pre-vote wakes the leader.
 //
 // Everything that happens to a quiet replica wakes it, but for a repetition of
-// the last heartbeat. It has its whole timeout again then: of the followers for
-// a leader that is late, of the leader for answers. Time stands still in
-// between, so nobody seems silent for having had nothing to say.
+// the last heartbeat. It has its whole timeout again then: a follower for a
+// leader that is late, a leader for answers. Time stands still in between, so
+// nobody seems silent for having had nothing to say. A follower that somebody
+// else has woken says so to its leader with a HeartbeatResponse: those who are
+// awake need heartbeats, or enough of them would replace a leader that rests.
 //
 // Safety never rests on timers, so it does not suffer. For liveness the owner
 // answers: while a replica is quiet it watches the nodes themselves, and calls
@@ -83,12 +85,17 @@ bool Core::Impl::RepeatsQuiescence(const Envelope& envelope) const {
          envelope.from == leader() && m->commit == log_.last();
 }
 
-void Core::Impl::Wake() {
+void Core::Impl::Wake(NodeId by) {
   active_at_ = now_;
   if (!quiet_) return;
   quiet_ = false;
   auto* leader = std::get_if<Leader>(&role_);
-  if (leader == nullptr) return ResetElectionTimer();
+  if (leader == nullptr) {
+    if (this->leader() && by != this->leader()) {
+      Send(this->leader(), HeartbeatResponse{term_, 0});
+    }
+    return ResetElectionTimer();
+  }
   for (Progress& peer : leader->peers) peer.Heard(now_);
   leader->heartbeat_elapsed = options_.heartbeat_ticks;  // at the next tick
 }

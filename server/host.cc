@@ -71,10 +71,9 @@ class Host::Impl {
     snapshots.install_dir = parts_.install_dir;
     snapshots.gate = gate_;
     for (int i = 0; i < options_.loops; ++i) {
-      loops_.push_back(
-          std::make_unique<Loop>(options_, parts_, &conditions_, &pulse_,
-                                 &directory_, parts_.random->Next(),
-                                 snapshots));
+      loops_.push_back(std::make_unique<Loop>(
+          options_, parts_, &conditions_, &pulse_, &directory_,
+          parts_.random->Next(), snapshots));
     }
   }
   // No other thread comes back to the loops from then on.

@@ -1,7 +1,7 @@
-// Which nodes are there. Quiet groups (raft/quiescence.cc) have no heartbeats of
-// their own; in their place each node tells every node that it shares a group
-// with that it lives: one small message per pair of nodes and interval, however
-// many groups there are.
+// Which nodes are there. Quiet groups (raft/quiescence.cc) have no heartbeats
+// of their own; in their place each node tells every node that it shares a
+// group with that it lives: one small message per pair of nodes and interval,
+// however many groups there are.
 //
 // A node is heard of by anything that it sends. It is silent when nothing came
 // for an election timeout, or since its connection ended, and from the start on
@@ -30,8 +30,8 @@ class NodePulse {
  public:
   struct Options {
     raft::NodeId self;
-    uint64_t process = 0;           // a random number
-    uint64_t interval_ticks = 0;    // 0: none is sent
+    uint64_t process = 0;         // a random number
+    uint64_t interval_ticks = 0;  // 0: none is sent
     uint64_t silent_after_ticks = 0;
   };
   // Both outlive it.

@@ -257,9 +257,9 @@ bool Replica::HasNoDuties() const {
   const bool requests = !requested_writes_.empty() ||
                         !requested_reads_.empty() || !pending_.empty() ||
                         !unconfirmed_.empty() || !confirmed_.empty();
+  // A report that is sent again has time.
   const bool audits = audits_.open() || audit_duty_.running() ||
-                      !report_.empty() || !audit_waiters_.empty() ||
-                      !next_audit_waiters_.empty();
+                      !audit_waiters_.empty() || !next_audit_waiters_.empty();
   if (requests || audits || !unapplied_.empty() || transfer_done_ ||
       !snapshots_->HasNoDuties()) {
     return false;

@@ -257,7 +257,7 @@ class Replica {
 
   AuditLeader audits_;
   AuditDuty audit_duty_;
-  uint64_t audit_ticks_ = 0;  // that have passed, ticked or not
+  uint64_t audit_ticks_ = 0;    // that have passed, ticked or not
   raft::LogPosition reported_;  // the state that was last reported
   // The report itself while it may be sent again: after half a second, then
   // after twice as long each time.

@@ -12,7 +12,7 @@ readonly JOBS=${KV739_JOBS:-$(nproc)}
 # From fast to slow; each runs to its first failure.
 readonly PROGRAMS=(raft_parts_test raft_paper_test raft_script_test kv_state_machine_test
   kv_exactly_once_test kv_session_table_test kv_snapshot_test kv_engine_test client_engine_test
-  wal_test wal_thread_test host_test kv_replay_test wal_crash_test wal_damage_test
+  wal_test wal_thread_test host_test quiet_host_test kv_replay_test wal_crash_test wal_damage_test
   host_snapshot_test client_engine_random_test crash_points_test cluster_sim_test shapes_sim_test)
 # The simulator of whole clusters, and the seeds that it is given.
 readonly SIMULATOR=kv739-sim

@@ -224,7 +224,8 @@ void Work(const Arguments& arguments, uint64_t first, uint64_t step,
       printf(
           "seed %llu digest %016llx: %llu done, %llu unknown, %llu refused, "
           "%llu leaders, %llu crashes, %llu joins, epoch %llu, %llu hashes, "
-          "%llu swapped, %llu deleted, %llu undecided, %llu rests, %llu events, "
+          "%llu swapped, %llu deleted, %llu undecided, %llu rests, %llu "
+          "events, "
           "%.1f s | "
           "%s\n",
           static_cast<unsigned long long>(seed),

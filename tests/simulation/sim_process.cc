@@ -1,8 +1,8 @@
-#include "server/replica.h"
 #include "tests/simulation/sim_process.h"
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/replica.h"
 #include "server/replica_store.h"
 
 namespace kv739::world {

@@ -275,7 +275,8 @@ absl::Status HostCluster::StartHost(int index) {
   Node& node = *nodes_[index];
   node.log = std::make_unique<NodeLog>(node.wal.get(), &node);
   node.transport = std::make_unique<NodeTransport>(this, index);
-  node.random = std::make_unique<CountingRandom>(index * 7919 + 17);
+  node.random = std::make_unique<CountingRandom>(index * 7919 + 17 +
+                                                 1'000'003 * node.starts++);
   auto replicas =
       server::LoadReplicas(node.engine.get(), node.wal.get(), node.directory);
   if (!replicas.ok()) return replicas.status();

@@ -153,6 +153,7 @@ class HostCluster {
   };
   struct Node {
     raft::NodeId id;
+    uint64_t starts = 0;  // each process has other random numbers
     bool isolated = false;
     bool stalled = false;
     bool background_stalled = false;

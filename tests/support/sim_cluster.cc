@@ -185,8 +185,8 @@ void SimCluster::TickNode(size_t i) {
     const bool silent = now_ - at > kTimeout;
     if ((another || silent) && n.core().quiet()) n.core().PeerGone(peer);
     if (silent) {
-      all_heard = all_heard &&
-                  n.core().AllPeers([&](NodeId id) { return id != peer; });
+      all_heard =
+          all_heard && n.core().AllPeers([&](NodeId id) { return id != peer; });
     }
   }
   if (all_heard && n.core().CanBeQuiet()) {

@@ -116,7 +116,7 @@ class SimCluster {
   std::vector<uint64_t> began_at_;  // per node: when it last came
   // When a node was last there to be heard by another: {by, of}.
   std::map<std::pair<size_t, size_t>, uint64_t> heard_at_;
-  std::vector<uint64_t> sync_at_;   // per node: when its oldest write is done
+  std::vector<uint64_t> sync_at_;  // per node: when its oldest write is done
   // Per node, while it must not lead: since when, and the term in which it
   // led at that time.
   struct Unfit {

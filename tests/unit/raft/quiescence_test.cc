@@ -8,7 +8,6 @@
 namespace kv739::raft {
 namespace {
 
-
 constexpr uint32_t kAfter = 6;
 
 CoreUnderTest::State Idle() {
@@ -165,9 +164,8 @@ TEST(QuiescenceTest, EverythingWakesALeader) {
   wakes("a transfer", [](auto& leader) {
     EXPECT_TRUE(leader->TransferLeadership(NodeId(2)).ok());
   });
-  wakes("a member that goes", [](auto& leader) {
-    leader->PeerGone(NodeId(3));
-  });
+  wakes("a member that goes",
+        [](auto& leader) { leader->PeerGone(NodeId(3)); });
   wakes("its owner", [](auto& leader) { leader->Wake(); });
   wakes("fitness", [](auto& leader) { leader->SetFit(false); });
   wakes("a restarted follower", [](auto& leader) {
@@ -207,16 +205,16 @@ TEST(QuiescenceTest, AFollowerThatLagsAnswersInstead) {
   EXPECT_EQ(Of<HeartbeatResponse>(follower.Quiesce(2)).size(), 1u);
   EXPECT_FALSE(follower->quiet());
   // Or has more than the leader speaks of: an entry that is not committed.
-  follower.Answer(2, AppendEntries{Term(1),
-                                   {Term(1), Index(1)},
-                                   Index(1),
-                                   {Command(1, 2)}});
+  follower.Answer(
+      2,
+      AppendEntries{Term(1), {Term(1), Index(1)}, Index(1), {Command(1, 2)}});
   EXPECT_EQ(Of<HeartbeatResponse>(follower.Quiesce(1)).size(), 1u);
   EXPECT_FALSE(follower->quiet());
 }
 
 TEST(QuiescenceTest, AFollowerWakesWithItsWholeTimeout) {
-  const uint32_t timeout = CoreUnderTest::DefaultOptions().election_timeout_ticks;
+  const uint32_t timeout =
+      CoreUnderTest::DefaultOptions().election_timeout_ticks;
   const auto wakes = [&](const char* what, auto&& input) {
     IdleFollower follower;
     follower.Quiesce();
@@ -230,10 +228,11 @@ TEST(QuiescenceTest, AFollowerWakesWithItsWholeTimeout) {
     follower.Answer(2, Heartbeat{Term(1), Index(1), 0});
   });
   wakes("a vote that is asked for", [](auto& follower) {
-    // And it is refused: there is a leader.
-    EXPECT_TRUE(follower
-                    .Answer(3, RequestVote{Term(2), {Term(1), Index(1)}, true})
-                    .empty());
+    // And it is refused: there is a leader, which is woken too.
+    const auto sent =
+        follower.Answer(3, RequestVote{Term(2), {Term(1), Index(1)}, true});
+    ASSERT_EQ(sent.size(), 1u);
+    EXPECT_EQ(To<HeartbeatResponse>(2, sent).size(), 1u);
   });
   wakes("its owner", [](auto& follower) { follower->Wake(); });
 }
