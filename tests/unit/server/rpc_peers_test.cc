@@ -319,7 +319,7 @@ class RpcRawNodeMessageTest : public RpcPeersTest {
 
 TEST_F(RpcRawNodeMessageTest, UnknownKindsAreSkipped) {
   wire::PeerBatch batch;
-  for (uint32_t kind : {0u, 5u, 257u, 3u, 4u}) {
+  for (uint32_t kind : {0u, 6u, 257u, 3u, 4u}) {
     wire::NodeMessage* message = batch.add_node_messages();
     message->set_kind(kind);
     message->set_payload("x");
