@@ -28,7 +28,10 @@ void Lease::Promised(uint64_t round) {
 // there were no reads.
 void Core::Impl::StartLeaseRound() {
   auto& leader = std::get<Leader>(role_);
-  if (!LeasesKept() || leader.reads.HasRounds()) return;
+  // Reads that wait go into the round, so it is not to begin before theirs may.
+  if (!LeasesKept() || !CommittedInOwnTerm() || leader.reads.HasRounds()) {
+    return;
+  }
   leader.reads.Start(log_.committed());
   leader.lease.Sent(leader.reads.newest(), nanos_);
 }

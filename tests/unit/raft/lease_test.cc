@@ -141,6 +141,18 @@ TEST_F(LeaseTest, NothingIsReadBeforeTheFirstCommitOfTheTerm) {
   fresh->ReadIndex(1);
   fresh.Turn();
   EXPECT_TRUE(fresh.reads.empty());
+  // Nor by the answers to heartbeats: what was committed before is not known.
+  for (int i = 0; i < 3; ++i) {
+    for (const Heartbeat& beat : Of<Heartbeat>(fresh.Ticks(2))) {
+      fresh.Answer(2, HeartbeatResponse{Term(1), beat.round, true});
+    }
+  }
+  EXPECT_TRUE(fresh.reads.empty());
+  fresh.AcknowledgeAll({2});
+  for (const Heartbeat& beat : Of<Heartbeat>(fresh.Ticks(2))) {
+    fresh.Answer(2, HeartbeatResponse{Term(1), beat.round, true});
+  }
+  EXPECT_EQ(fresh.reads.size(), 1u);
 }
 
 // ---- a follower's promise ----
