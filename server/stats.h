@@ -97,7 +97,7 @@ struct HostStats {
   uint64_t peer_messages_sent = 0;
   uint64_t peer_messages_dropped = 0;  // for groups that are not here
   uint64_t apply_stalls = 0;           // times the engine could take no more
-  uint64_t leader_moves = 0;  // leaderships handed over to spread them
+  uint64_t leader_moves = 0;           // leaderships handed over to spread them
   uint64_t store_flushes = 0;          // to shorten logs
   uint64_t map_epoch = 0;
   bool stopping = false;

@@ -67,7 +67,7 @@ struct Profile {
   // Mean time between two of a kind, in milliseconds; 0: not of this sort.
   std::array<uint32_t, kFaults> every_ms{};
 
-  int servers = 5;         // of the cluster file
+  int servers = 5;  // of the cluster file
   int groups_per_five = 1;
   int later = 0;           // that may join while it runs
   int clients = 3;         // handles
