@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "tests/support/sanitizer.h"
 #include "tests/support/sim_cluster.h"
 
 namespace kv739::sim {
@@ -24,7 +25,8 @@ TEST(ClusterSimulation, HoldsTheSafetyPropertiesAndRecovers) {
     EXPECT_EQ(result.failure, "");
     return;
   }
-  const uint64_t seeds = FromEnvironment("KV739_SEEDS", 300);
+  const uint64_t seeds = FromEnvironment(
+      "KV739_SEEDS", ::kv739::testing::kThreadSanitizer ? 30 : 300);
   SimResult sum;
   for (uint64_t seed = 1; seed <= seeds; ++seed) {
     const SimResult result = Simulate(seed);

@@ -16,9 +16,14 @@
 #include "absl/strings/str_cat.h"
 #include "kv/coding.h"
 #include "kv/ring.h"
+#include "tests/support/sanitizer.h"
 
 namespace kv739::kv {
 namespace {
+
+// In one thread, where the thread sanitizer has nothing to find.
+constexpr uint64_t kWalks = ::kv739::testing::kThreadSanitizer ? 4 : 40;
+constexpr int kDamages = ::kv739::testing::kThreadSanitizer ? 2'000 : 20'000;
 
 using raft::GroupId;
 using raft::NodeId;
@@ -363,8 +368,8 @@ TEST(Directory, LeavingIsRefusedWhenAGroupWouldBeTooSmall) {
   const absl::Status status = directory.Do(directory.Removal(2));
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(status.message()),
-              testing::AllOf(testing::HasSubstr("group 0"),
-                             testing::HasSubstr("fewer than 3")));
+              ::testing::AllOf(::testing::HasSubstr("group 0"),
+                               ::testing::HasSubstr("fewer than 3")));
   EXPECT_EQ(directory.state(2), NodeState::kActive);
 }
 
@@ -595,11 +600,11 @@ class RandomDirectory {
 
 TEST(Directory, RandomChangesKeepTheRulesOfSiblings) {
   int refused = 0;
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= kWalks; ++seed) {
     SCOPED_TRACE(seed);
     RandomDirectory run(seed, SiblingsOf({5, 3}, 2 + seed % 2, 4));
-    for (int i = 0; i < 300 && !testing::Test::HasFailure(); ++i) run.Step();
-    ASSERT_FALSE(testing::Test::HasFailure());
+    for (int i = 0; i < 300 && !::testing::Test::HasFailure(); ++i) run.Step();
+    ASSERT_FALSE(::testing::Test::HasFailure());
     run.Settle();
     EXPECT_GT(run.done(), 60);
     refused += run.refused();
@@ -609,11 +614,11 @@ TEST(Directory, RandomChangesKeepTheRulesOfSiblings) {
 
 TEST(Directory, RandomChangesKeepTheRules) {
   int refused = 0;
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= kWalks; ++seed) {
     SCOPED_TRACE(seed);
     RandomDirectory run(seed);
-    for (int i = 0; i < 300 && !testing::Test::HasFailure(); ++i) run.Step();
-    ASSERT_FALSE(testing::Test::HasFailure());
+    for (int i = 0; i < 300 && !::testing::Test::HasFailure(); ++i) run.Step();
+    ASSERT_FALSE(::testing::Test::HasFailure());
     run.Settle();
     EXPECT_GT(run.done(), 60);
     refused += run.refused();
@@ -642,7 +647,7 @@ TEST(DirectoryCodec, DamagedBytesDecodeToThemselvesOrNotAtAll) {
       EXPECT_FALSE(DecodeDirectoryChange(good.substr(0, size)).ok());
     }
     EXPECT_FALSE(DecodeDirectoryChange(good + '\0').ok());
-    for (int round = 0; round < 4'000; ++round) {
+    for (int round = 0; round < kDamages / 5; ++round) {
       std::string bytes = good;
       for (int n = random() % 3; n >= 0; --n) {
         bytes[random() % bytes.size()] = static_cast<char>(random());
@@ -660,7 +665,7 @@ TEST(DirectoryCodec, DamagedBytesDecodeToThemselvesOrNotAtAll) {
     }
   }
   EXPECT_GT(decoded, 1'000);
-  for (int round = 0; round < 20'000; ++round) {
+  for (int round = 0; round < kDamages; ++round) {
     std::string bytes(random() % 60, '\0');
     for (char& c : bytes) c = static_cast<char>(random());
     if (bytes.size() > 1) bytes[0] = 1, bytes[1] = 1 + random() % 5;

@@ -10,6 +10,7 @@
 #include "server/wal/segment.h"
 #include "server/wal/wal.h"
 #include "tests/support/fake_file_system.h"
+#include "tests/support/sanitizer.h"
 #include "tests/support/wal_model.h"
 
 namespace kv739::wal {
@@ -150,8 +151,8 @@ void CrashEverywhere(const std::vector<Step>& steps, bool direct) {
   }
   for (uint64_t crash = 1; crash <= operations; ++crash) {
     for (int mode = 0; mode < 6; ++mode) {
-      SCOPED_TRACE(testing::Message() << "crash at " << crash << " mode "
-                                      << mode << " direct " << direct);
+      SCOPED_TRACE(::testing::Message() << "crash at " << crash << " mode "
+                                        << mode << " direct " << direct);
       std::mt19937_64 random(crash * 10 + mode);
       FakeFileSystem fs(direct);
       World world(&fs);
@@ -255,7 +256,7 @@ TEST(WalCrash, DuringRewritesOfIdleGroups) {
 // Random histories: crash, lose a random part, recover, go on in the same
 // directory.
 void RandomHistory(uint64_t seed) {
-  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  SCOPED_TRACE(::testing::Message() << "seed " << seed);
   std::mt19937_64 random(seed);
   FakeFileSystem fs(random() % 2 == 0);
   WalOptions options = SmallOptions();
@@ -263,14 +264,14 @@ void RandomHistory(uint64_t seed) {
   options.spare_segments = random() % 3;
   World world(&fs, options);
   for (int life = 0; life < 12; ++life) {
-    SCOPED_TRACE(testing::Message() << "life " << life);
+    SCOPED_TRACE(::testing::Message() << "life " << life);
     if (life > 0) fs.CrashAt(fs.operations() + 1 + random() % 80);
     bool up = world.Open();
-    if (testing::Test::HasFailure()) return;
+    if (::testing::Test::HasFailure()) return;
     for (int i = 0; up && i < 40; ++i) {
       up = world.Append(RandomWrites(world.state(), {}, random));
       if (up && random() % 3 == 0) up = world.Maintain();
-      if (testing::Test::HasFailure()) return;
+      if (::testing::Test::HasFailure()) return;
     }
     world.Close();
     const uint64_t kept = random() % 5;
@@ -288,11 +289,12 @@ void RandomHistory(uint64_t seed) {
 
 TEST(WalCrash, RandomHistories) {
   const char* seeds = std::getenv("KV739_SEEDS");
-  const uint64_t count =
-      seeds != nullptr ? std::strtoull(seeds, nullptr, 10) : 100;
+  const uint64_t count = seeds != nullptr
+                             ? std::strtoull(seeds, nullptr, 10)
+                             : (::kv739::testing::kThreadSanitizer ? 10 : 100);
   for (uint64_t seed = 1; seed <= count; ++seed) {
     RandomHistory(seed);
-    if (testing::Test::HasFailure()) return;
+    if (::testing::Test::HasFailure()) return;
   }
 }
 
