@@ -33,7 +33,7 @@ inline constexpr int kMaxMessageBytes = 16 << 20;
 // those before it have this many operations in all; more operations wait for
 // an answer, or for the next tick, and then travel together. Few callers get
 // their messages out at once; of many, one message is under way and the next
-// gathers, which costs the servers a fifth less for each.
+// gathers, so that batches are larger and cost the servers less for each.
 inline constexpr int kMaxUnanswered = 4;
 inline constexpr size_t kCrowd = 8;
 inline constexpr int kReconnectMs = 100;  // gRPC takes no less

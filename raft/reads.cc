@@ -34,7 +34,7 @@ void Core::Impl::StartReads() {
   }
   // Steps 2 and 3: note the commit index, then have it confirmed.
   leader.reads.Start(log_.committed());
-  leader.lease.Sent(leader.reads.newest(), nanos_);
+  if (LeasesKept()) leader.lease.Sent(leader.reads.newest(), nanos_);
   SendReadRound();
 }
 

@@ -23,6 +23,15 @@ inline bool ProgramFailed() {
   return ::testing::UnitTest::GetInstance()->Failed();
 }
 
+// A server that is away is replaced soon.
+inline constexpr char kSoonReplaced[] = R"(membership:
+  replace_after_s: 3
+storage:
+  wal_segment_bytes: 8MiB
+  write_buffer_bytes: 8MiB
+  block_cache_bytes: 16MiB
+)";
+
 // One cluster for each test.
 class ClusterTest : public ::testing::Test {
  protected:

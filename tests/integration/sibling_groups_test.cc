@@ -7,14 +7,6 @@
 namespace kv739::test {
 namespace {
 
-// A server that is away is replaced soon.
-const char kSoonReplaced[] = R"(membership:
-  replace_after_s: 3
-storage:
-  wal_segment_bytes: 8MiB
-  write_buffer_bytes: 8MiB
-  block_cache_bytes: 16MiB
-)";
 constexpr int kGroups = 3;
 constexpr int kKeys = 8;  // of each group
 

@@ -10,21 +10,14 @@
 #include <random>
 #include <vector>
 
+#include "tests/support/sim_random.h"
+
 namespace kv739::server {
 namespace {
 
 using raft::GroupId;
 using raft::NodeId;
 using raft::Term;
-
-class Dice : public raft::Random {
- public:
-  explicit Dice(uint64_t seed) : engine_(seed) {}
-  uint64_t Next() override { return engine_(); }
-
- private:
-  std::mt19937_64 engine_;
-};
 
 BalanceOptions TestOptions() {
   BalanceOptions options;
@@ -109,7 +102,7 @@ class World {
   }
 
  private:
-  Dice dice_;
+  sim::SimRandom dice_;
   uint64_t now_ = 1000;
   std::vector<NodeId> nodes_;
   NodeId down_;
@@ -227,7 +220,7 @@ TEST(LeaderBalance, GroupsThatOverlapComeToRest) {
 TEST(LeaderBalance, OffMeansOff) {
   BalanceOptions options = TestOptions();
   options.enabled = false;
-  Dice dice(1);
+  sim::SimRandom dice(1);
   LeaderBalance balance(options, NodeId(1), &dice);
   for (uint64_t now = 0; now < 1000; ++now) EXPECT_FALSE(balance.Due(now));
 }
