@@ -26,6 +26,14 @@ BufferTable::BufferTable(uint64_t cache_bytes)
 
 void BufferTable::Apply(absl::Span<const Change> changes) {
   const std::lock_guard lock(mutex_);
+  for (; !changes.empty();
+       changes.remove_prefix(std::min(changes.size(), kPrefetched))) {
+    ApplySome(changes.subspan(0, kPrefetched));
+  }
+}
+
+void BufferTable::ApplySome(absl::Span<const Change> changes) {
+  if (changes.size() >= kMinPrefetched) PrefetchReplaced(changes);
   for (const Change& change : changes) {
     if (!change.record) {
       DeleteRange(change.range);
@@ -36,6 +44,26 @@ void BufferTable::Apply(absl::Span<const Change> changes) {
       const BufferRecord& old = *change.record.get();
       Put(RecordRef::Make(old.hash(), old.key(), old.value(), old.deleted()));
     }
+  }
+}
+
+// Of a large batch, what was read for it has left the caches again.
+void BufferTable::PrefetchReplaced(absl::Span<const Change> changes) const {
+  for (const Change& change : changes) {
+    if (change.record) slots_.prefetch(AnyOf{change.record->hash()});
+  }
+  std::array<const BufferRecord*, kPrefetched> records;
+  size_t count = 0;
+  for (const Change& change : changes) {
+    if (!change.record) continue;
+    const auto it = slots_.find(AnyOf{change.record->hash()});
+    if (it == slots_.end()) continue;
+    records[count++] = it->record.get();
+    __builtin_prefetch(it->record.get(), 1);
+  }
+  for (size_t n = 0; n < count; ++n) {
+    const RecordRef* const place = PlaceOf(*records[n]);
+    if (place != nullptr) __builtin_prefetch(place, 1);
   }
 }
 

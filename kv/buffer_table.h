@@ -101,6 +101,7 @@ class BufferTable {
   // So many are on their way to the caches at once; with longer values, only
   // their beginnings.
   static constexpr size_t kPrefetched = 32;
+  static constexpr size_t kMinPrefetched = 4;
   static constexpr size_t kPrefetchedBytes = 512;
   // Of what a clean generation takes beside its records: the places of those
   // that were superseded stay until it is their turn to go.
@@ -138,6 +139,8 @@ class BufferTable {
   using Slots = absl::flat_hash_set<Slot, Hash, Equal>;
 
   // mutex_ is held, for all of these.
+  void ApplySome(absl::Span<const Change> changes);
+  void PrefetchReplaced(absl::Span<const Change> changes) const;
   void Put(RecordRef record);
   void Supersede(BufferRecord* old);
   void DeleteRange(const DeletedRange& range);

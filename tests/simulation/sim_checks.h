@@ -113,7 +113,8 @@ class Checks {
                          const raft::Configuration& configuration,
                          const ShadowLog** example) const;
   void OnApplied(raft::NodeId node, raft::GroupId id, raft::Index before,
-                 const kv::StateMachine& machine, const ShadowLog& written);
+                 const raft::Core& core, const kv::StateMachine& machine,
+                 const ShadowLog& written);
   void OnVote(raft::NodeId node, raft::GroupId group, raft::Term term,
               raft::NodeId candidate);
 
