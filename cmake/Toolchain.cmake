@@ -16,7 +16,7 @@ if(KV739_SANITIZE)
   # gcc's manual: sanitizers make its warnings of uninitialized values fire
   # where nothing is wrong. The other builds have them as errors.
   add_compile_options(-fsanitize=${KV739_SANITIZE} -fno-sanitize-recover=all
-    -Wno-maybe-uninitialized)
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_link_options(-fsanitize=${KV739_SANITIZE})
 endif()
 
