@@ -55,12 +55,19 @@ uint64_t Seed() {
 
 }  // namespace
 
-void SyncOperation::Finished() {
-  done_.store(1, std::memory_order_release);
-  done_.notify_one();
+SyncOperation::SyncOperation(Request r) : Operation(std::move(r)) {
+  sem_init(&done_, 0, 0);  // fails for values beyond SEM_VALUE_MAX alone
 }
 
-void SyncOperation::Wait() { done_.wait(0, std::memory_order_acquire); }
+SyncOperation::~SyncOperation() { sem_destroy(&done_); }
+
+void SyncOperation::Finished() { sem_post(&done_); }
+
+void SyncOperation::Wait() {
+  while (sem_wait(&done_) != 0) {
+    // A signal handler of the program has run.
+  }
+}
 
 struct Client::MapFetch : Completion {
   Client* client = nullptr;
