@@ -16,6 +16,7 @@
 #ifndef KV739_SERVER_AUDIT_H_
 #define KV739_SERVER_AUDIT_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -70,19 +71,20 @@ absl::StatusOr<AuditMessage> DecodeAuditMessage(absl::string_view bytes);
 
 // ---- replica ----
 
-// How many entries may be applied together: all of them, or up to the first
-// audit entry and with it, so that the state can be hashed right there.
+// How many entries may be applied together: as many as allowed, or up to the
+// first audit entry and with it, so that the state can be hashed right there.
 struct AuditBatch {
   size_t count = 0;
   bool audit = false;  // the last of them is an audit entry
 };
 bool IsAuditEntry(const raft::Entry& entry);
 template <typename Entries>  // a span, a vector, a deque
-AuditBatch NextAuditBatch(const Entries& entries) {
-  for (size_t i = 0; i < entries.size(); ++i) {
+AuditBatch NextAuditBatch(const Entries& entries, size_t most) {
+  const size_t end = std::min(entries.size(), most);
+  for (size_t i = 0; i < end; ++i) {
     if (IsAuditEntry(entries[i])) return {i + 1, true};
   }
-  return {entries.size(), false};
+  return {end, false};
 }
 
 // The states that a replica has still to hash: one at a time, and of those that

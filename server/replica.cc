@@ -465,9 +465,9 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
     return absl::OkStatus();
   }
   while (!unapplied_.empty()) {
-    // One batch of what is there; the core bounds it (max_apply_bytes). It ends
-    // where the state is to be hashed.
-    const AuditBatch batch = NextAuditBatch(unapplied_);
+    // One batch of what is there; the core bounds it too (max_apply_bytes). It
+    // ends where the state is to be hashed.
+    const AuditBatch batch = NextAuditBatch(unapplied_, kMaxApplied);
     const auto end = unapplied_.begin() + static_cast<ptrdiff_t>(batch.count);
     std::vector<raft::Entry> entries(
         std::make_move_iterator(unapplied_.begin()),

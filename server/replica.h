@@ -184,6 +184,9 @@ class Replica {
   // More writes than this are worth a message and a log write of their own.
   static constexpr size_t kMaxGathered = 256;
   static constexpr uint64_t kMaxGatheredBytes = 256 << 10;
+  // Entries that are applied in one batch. A larger one has left the
+  // processor's caches before it is done, and costs more per entry.
+  static constexpr size_t kMaxApplied = 64;
 
   struct Pending {
     raft::LogPosition position;

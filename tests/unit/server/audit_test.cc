@@ -439,13 +439,18 @@ TEST(AuditBatchTest, EndsAtTheFirstAuditEntry) {
                                             Audit(4), Put(5, "b", "2"),
                                             Audit(6), Put(7, "c", "3")};
   const auto rest = absl::MakeConstSpan(entries);
-  EXPECT_EQ(NextAuditBatch(rest).count, 3u);
-  EXPECT_TRUE(NextAuditBatch(rest).audit);
-  EXPECT_EQ(NextAuditBatch(rest.subspan(3)).count, 2u);
-  EXPECT_TRUE(NextAuditBatch(rest.subspan(3)).audit);
-  EXPECT_EQ(NextAuditBatch(rest.subspan(5)).count, 1u);
-  EXPECT_FALSE(NextAuditBatch(rest.subspan(5)).audit);
-  EXPECT_EQ(NextAuditBatch(rest.subspan(6)).count, 0u);
+  EXPECT_EQ(NextAuditBatch(rest, 6).count, 3u);
+  EXPECT_TRUE(NextAuditBatch(rest, 6).audit);
+  EXPECT_EQ(NextAuditBatch(rest.subspan(3), 6).count, 2u);
+  EXPECT_TRUE(NextAuditBatch(rest.subspan(3), 6).audit);
+  EXPECT_EQ(NextAuditBatch(rest.subspan(5), 6).count, 1u);
+  EXPECT_FALSE(NextAuditBatch(rest.subspan(5), 6).audit);
+  EXPECT_EQ(NextAuditBatch(rest.subspan(6), 6).count, 0u);
+  // No more than are allowed.
+  EXPECT_EQ(NextAuditBatch(rest, 2).count, 2u);
+  EXPECT_FALSE(NextAuditBatch(rest, 2).audit);
+  EXPECT_EQ(NextAuditBatch(rest, 3).count, 3u);
+  EXPECT_TRUE(NextAuditBatch(rest, 3).audit);
 }
 
 // One replica, and what it reports while it applies entries in batches that end
@@ -462,7 +467,7 @@ class AuditedMachine {
   void Apply(const std::vector<raft::Entry>& entries, size_t at_most) {
     auto rest = absl::MakeConstSpan(entries);
     while (!rest.empty()) {
-      const AuditBatch batch = NextAuditBatch(rest.subspan(0, at_most));
+      const AuditBatch batch = NextAuditBatch(rest, at_most);
       std::vector<kv::ApplyResult> results;
       ASSERT_TRUE(machine_->Apply(rest.subspan(0, batch.count), &results).ok());
       rest.remove_prefix(batch.count);
