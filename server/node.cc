@@ -253,11 +253,11 @@ absl::Status NodeImpl::OpenStorage() {
       static_cast<int>(settings_.storage_threads);
   auto engine = kv::OpenRocksEngine(directory_->db_path(), engine_options);
   if (!engine.ok()) return WithExit(engine.status(), kExitDirectory);
-  // Half a write buffer of RocksDB's for each generation, so that what is
-  // written out fits into one.
+  // A generation goes to RocksDB past its write buffers. The larger it is, the
+  // more of what was written again in it is written out once.
   kv::BufferOptions buffer;
-  buffer.write_out_bytes = settings_.write_buffer_bytes / 2;
-  buffer.max_dirty_bytes = 3 * buffer.write_out_bytes;
+  buffer.write_out_bytes = settings_.write_buffer_bytes;
+  buffer.max_dirty_bytes = 2 * buffer.write_out_bytes;
   buffer.cache_bytes = settings_.write_buffer_bytes;
   engine_ = kv::NewBufferedEngine(*std::move(engine), buffer);
 

@@ -114,7 +114,7 @@ std::vector<Setting> MakeTable() {
      "off, writes are buffered and then synced: as durable, and slower."},
     {"storage", "write_buffer_bytes", Number(&S::write_buffer_bytes, Unit::kBytes, kMiB, 16 * kGiB),
      "Memory for user data that is not in files yet: so much for each of four\n"
-     "buffers of the store, and twice for what is in front of them, values that\n"
+     "buffers of the store, and three times for what is in front of them, values that\n"
      "were written lately among it."},
     {"storage", "block_cache_bytes", Number(&S::block_cache_bytes, Unit::kBytes, 0, kTiB),
      "Memory for user data read from files."},
