@@ -42,56 +42,7 @@ raft::Payload EncodeRequest(const Operation& operation, kv::Version stamp) {
   return raft::MakePayload(kv::EncodeCommand(command));
 }
 
-Reply ReplyOf(kv::ApplyResult result, OpKind kind) {
-  Reply reply;
-  reply.found = result.existed;
-  reply.version = result.version;
-  reply.session = result.session;
-  reply.value = std::move(result.old_value);
-  switch (result.code) {
-    case kv::ApplyCode::kOk:
-      reply.swapped = kind == OpKind::kCompareAndSwap;
-      break;
-    case kv::ApplyCode::kCompareFailed:
-      break;
-    case kv::ApplyCode::kValueTooLarge:
-      reply.code = ReplyCode::kValueTooLarge;
-      reply.message = absl::StrCat("the value would be longer than ",
-                                   kv::kMaxValueBytes, " bytes");
-      break;
-    case kv::ApplyCode::kSessionUnknown:
-      reply.code = ReplyCode::kSessionUnknown;
-      reply.message = "the session was never opened or has been forgotten";
-      break;
-    case kv::ApplyCode::kSequenceStale:
-      reply.code = ReplyCode::kSequenceRefused;
-      reply.message = "the sequence is below the session's floor";
-      break;
-    case kv::ApplyCode::kRefused:
-      reply.code = ReplyCode::kRefused;
-      reply.message = std::exchange(reply.value, "");
-      break;
-    case kv::ApplyCode::kSessionWindow:
-      reply.code = ReplyCode::kSequenceRefused;
-      reply.message = absl::StrCat("the sequence is more than ",
-                                   kv::kSessionWindow, " above the floor");
-      break;
-  }
-  return reply;
-}
-
 }  // namespace
-
-void Turn::Answer(Operation& operation, Reply reply) {
-  reply.tag = operation.tag;
-  reply.kind = operation.kind;
-  const int kind = static_cast<int>(operation.kind);
-  ++stats->replies[kind][static_cast<int>(reply.code)];
-  if (now_nanos > operation.start_nanos) {
-    stats->latency_us[kind].Observe((now_nanos - operation.start_nanos) / 1000);
-  }
-  replies.emplace_back(std::move(operation.sink), std::move(reply));
-}
 
 Replica::Replica(const HostOptions& options, HostedReplica hosted,
                  MapHolder* maps, Clock* clock)
@@ -298,21 +249,6 @@ void Replica::AbandonAll(Turn& turn) {
   }
 }
 
-void Replica::RefuseReads(const std::string& why, Turn& turn) {
-  auto refuse = [&](std::vector<Operation>& reads) {
-    for (Operation& operation : reads) {
-      Reply reply = Refusal(operation, ReplyCode::kUnavailable, why);
-      turn.Answer(operation, std::move(reply));
-    }
-    reads.clear();
-  };
-  refuse(requested_reads_);
-  for (auto& [id, reads] : unconfirmed_) refuse(reads);
-  unconfirmed_.clear();
-  for (auto& [index, reads] : confirmed_) refuse(reads);
-  confirmed_.clear();
-}
-
 // ---- a turn ----
 
 absl::Status Replica::Finish(Turn& turn) {
@@ -502,30 +438,6 @@ void Replica::TellDirectory() {
   maps_->Offer(directory_);
 }
 
-void Replica::AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
-                            Turn& turn) {
-  if (pending_.empty() || pending_.front().position.index > entry.index) {
-    return;
-  }
-  Pending pending = std::move(pending_.front());
-  pending_.pop_front();
-  Operation operation;
-  operation.kind = pending.kind;
-  operation.tag = pending.tag;
-  operation.start_nanos = pending.start_nanos;
-  operation.sink = std::move(pending.sink);
-  if (pending.position != raft::LogPosition{entry.term, entry.index}) {
-    // Replaced by another leader's entry: it has not and will not happen.
-    Reply reply = NotLeader(operation);
-    turn.Answer(operation, std::move(reply));
-    return;
-  }
-  Reply reply = ReplyOf(std::move(result), operation.kind);
-  reply.group = group_;
-  reply.map_epoch = maps_->epoch();
-  turn.Answer(operation, std::move(reply));
-}
-
 void Replica::ReleaseReads(Turn& turn) {
   const raft::Index applied = core_->applied();
   while (!confirmed_.empty() && (confirmed_.front().first <= applied ||
@@ -533,28 +445,6 @@ void Replica::ReleaseReads(Turn& turn) {
     turn.reads.push_back(
         ReadyReads{machine_, std::move(confirmed_.front().second)});
     confirmed_.pop_front();
-  }
-}
-
-void Replica::FailPending(Turn& turn) {
-  if (!pending_.empty()) FailPendingTo(pending_.back().position.index, turn);
-}
-
-void Replica::FailPendingTo(raft::Index index, Turn& turn) {
-  while (!pending_.empty() && pending_.front().position.index <= index) {
-    Pending& pending = pending_.front();
-    Operation operation;
-    operation.kind = pending.kind;
-    operation.tag = pending.tag;
-    operation.start_nanos = pending.start_nanos;
-    operation.sink = std::move(pending.sink);
-    Reply reply = Refusal(operation,
-                          KV739_PLANTED(K4_failed_but_perhaps_done)
-                              ? ReplyCode::kUnavailable
-                              : ReplyCode::kUnknown,
-                          "leadership changed while the write was under way");
-    turn.Answer(operation, std::move(reply));
-    pending_.pop_front();
   }
 }
 
@@ -573,36 +463,6 @@ void Replica::CheckTransfer() {
     std::exchange(transfer_done_, nullptr)(absl::AbortedError(
         absl::StrCat("group ", group_.value(), " has no known leader now")));
   }
-}
-
-// ---- answers ----
-
-Reply Replica::Refusal(const Operation& operation, ReplyCode code,
-                       std::string message) const {
-  Reply reply;
-  reply.kind = operation.kind;
-  reply.code = code;
-  reply.message = std::move(message);
-  reply.group = group_;
-  reply.map_epoch = maps_->epoch();
-  return reply;
-}
-
-Reply Replica::NotLeader(const Operation& operation) const {
-  const std::shared_ptr<const kv::ClusterMap> map = maps_->Get();
-  const kv::NodeInfo* leader =
-      core_->IsLeader() ? nullptr : map->FindNode(core_->leader());
-  if (leader == nullptr) {
-    return Refusal(
-        operation, ReplyCode::kNotLeader,
-        absl::StrCat("group ", group_.value(), " has no known leader now"));
-  }
-  std::string address = leader->address.ToString();
-  Reply reply = Refusal(
-      operation, ReplyCode::kNotLeader,
-      absl::StrCat("the leader of group ", group_.value(), " is ", address));
-  reply.leader = std::move(address);
-  return reply;
 }
 
 ReplicaStats Replica::Stats() const {

@@ -208,6 +208,7 @@ class Replica {
   void TakeReady(Turn& turn);
   void OnSoftState(const raft::SoftState& soft, Turn& turn);
   absl::Status ApplyCommitted(Turn& turn);
+  Operation TakePending();
   void AnswerApplied(const raft::Entry& entry, kv::ApplyResult result,
                      Turn& turn);
   void ReleaseReads(Turn& turn);
