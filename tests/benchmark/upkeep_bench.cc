@@ -11,6 +11,8 @@
 //                            dead one to a spare, under load
 //   stop     --rounds N      how long writes stand still when a leader is
 //                            stopped in order
+//   idle     --groups N      what servers use that have so many groups and
+//                            nothing to do
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -20,15 +22,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "tests/benchmark/process_use.h"
+#include "tests/benchmark/upkeep_idle.h"
 #include "tests/support/bulk.h"
 #include "tests/support/cluster.h"
 #include "tests/support/workload.h"
@@ -43,6 +45,7 @@ struct Options {
   int rounds = 10;
   int seconds = 20;
   int threads = 16;
+  int groups = 1000;
 };
 
 void Require(const absl::Status& status) {
@@ -60,26 +63,6 @@ uint64_t BytesUnder(const std::string& dir) {
     if (!gone) bytes += size;
   }
   return bytes;
-}
-
-int64_t Pid(Cluster& cluster, int i) {
-  auto status = cluster.Status(i);
-  return status.ok() ? status->pid() : 0;
-}
-
-// A line of /proc/PID/status in MiB.
-double Memory(int64_t pid, absl::string_view line) {
-  std::ifstream in(absl::StrCat("/proc/", pid, "/status"));
-  std::string text;
-  while (std::getline(in, text)) {
-    if (absl::StartsWith(text, line)) {
-      return std::atof(text.c_str() + line.size() + 1) / 1024;
-    }
-  }
-  return 0;
-}
-void ForgetPeak(int64_t pid) {
-  std::ofstream(absl::StrCat("/proc/", pid, "/clear_refs")) << "5";
 }
 
 double Percentile(std::vector<double>& values, double p) {
@@ -457,6 +440,9 @@ int Main(int argc, char** argv) {
   auto* install = app.add_subcommand("install", "A follower fetches a group");
   auto* replace = app.add_subcommand("replace", "Members come and go");
   auto* stop = app.add_subcommand("stop", "Stops in order");
+  auto* idle = app.add_subcommand("idle", "Many groups with nothing to do");
+  idle->add_option("--groups", options.groups)->capture_default_str();
+  idle->add_option("--seconds", options.seconds)->capture_default_str();
   for (auto* command : {latency, install}) {
     command->add_option("--megabytes", options.megabytes)
         ->capture_default_str();
@@ -473,6 +459,7 @@ int Main(int argc, char** argv) {
   if (*install) RunInstall(options);
   if (*replace) RunReplace(options);
   if (*stop) RunStop(options);
+  if (*idle) RunIdle(options.groups, options.seconds);
   return 0;
 }
 

@@ -2,12 +2,10 @@
 // when something does.
 #include <cstdio>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/integration/cluster_test.h"
-#include "tests/support/tcp.h"
+#include "tests/support/scrape.h"
 
 namespace kv739::test {
 namespace {
@@ -21,23 +19,10 @@ class QuietTest : public ClusterTest {
     ASSERT_NE(client_, nullptr);
     ASSERT_TRUE(client_->Put("k", "1").ok());
   }
-  // Of a metric without labels; -1 when it is not there.
-  double Metric(int i, absl::string_view name) {
-    auto text = HttpGet(cluster().metrics_port(i), "/metrics");
-    if (!text.ok()) return -1;
-    for (absl::string_view line :
-         absl::StrSplit(*text, absl::ByAnyChar("\r\n"), absl::SkipEmpty())) {
-      double value = 0;
-      if (absl::StartsWith(line, name) && line[name.size()] == ' ' &&
-          absl::SimpleAtod(line.substr(name.size() + 1), &value)) {
-        return value;
-      }
-    }
-    return -1;
-  }
   bool AllRest() {
     for (int i = 0; i < cluster().size(); ++i) {
-      if (cluster().running(i) && Metric(i, "kv739_quiet_groups") != 1) {
+      if (cluster().running(i) &&
+          ScrapeMetric(cluster().metrics_port(i), "kv739_quiet_groups") != 1) {
         return false;
       }
     }
