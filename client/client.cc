@@ -166,13 +166,27 @@ void Client::Perform(Effects effects) {
       delivering_ = true;
     }
     const bool outer = std::exchange(in_callback, true);
-    for (const auto& operation : effects.done) operation->Finished();
+    for (size_t n = 0; n < effects.done.size(); ++n) {
+      effects.done[n]->Finished();
+      if ((n + 1) % kLargeMessage == 0) SendGathered();
+    }
     in_callback = outer;
     // What those that were woken have submitted meanwhile travels together.
     const std::lock_guard lock(mutex_);
     delivering_ = false;
     effects = TakeEffects();
   }
+}
+
+// Of what was submitted while many answers are given out, the first is on its
+// way before the last is told.
+void Client::SendGathered() {
+  std::vector<NodeIndex> send;
+  {
+    const std::lock_guard lock(mutex_);
+    send = engine_.TakeSends();
+  }
+  for (NodeIndex node : send) StreamOf(node)->Pump();
 }
 
 NodeStream* Client::StreamOf(NodeIndex node) {
@@ -304,6 +318,11 @@ void Client::Close() {
 }
 
 // ---- what streams tell ----
+
+size_t Client::Waiting(NodeIndex node) {
+  const std::lock_guard lock(mutex_);
+  return engine_.Waiting(node);
+}
 
 std::vector<Outgoing> Client::TakeBatch(NodeIndex node) {
   const std::lock_guard lock(mutex_);

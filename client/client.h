@@ -117,6 +117,7 @@ class Client : private StreamOwner {
   bool Quiet();
 
   // Does the engine's outputs.
+  void SendGathered();
   void Perform(Effects effects) ABSL_LOCKS_EXCLUDED(mutex_);
   Effects TakeEffects() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeIfAsleep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -126,6 +127,7 @@ class Client : private StreamOwner {
   void OnMapFetched() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // StreamOwner.
+  size_t Waiting(NodeIndex node) override;
   std::vector<Outgoing> TakeBatch(NodeIndex node) override;
   void OnAnswers(NodeIndex node, std::vector<Answer> answers,
                  uint64_t map_epoch) override;

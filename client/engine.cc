@@ -238,6 +238,14 @@ Effects Engine::TakeEffects() {
   return effects;
 }
 
+std::vector<NodeIndex> Engine::TakeSends() {
+  std::vector<NodeIndex> send = std::exchange(effects_.send, {});
+  for (NodeIndex node : send) queues_[node].announced = false;
+  return send;
+}
+
+size_t Engine::Waiting(NodeIndex node) { return QueueOf(node).alive; }
+
 // ---- attempts ----
 
 Engine::NodeQueue& Engine::QueueOf(NodeIndex node) {

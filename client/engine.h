@@ -111,6 +111,8 @@ class Engine {
   // What is queued for `node`, up to the byte bound or one operation; it
   // counts as sent. Empty when nothing is.
   std::vector<Outgoing> TakeBatch(NodeIndex node);
+  // Operations that have not been taken.
+  size_t Waiting(NodeIndex node);
   // Results from a node, with the newest epoch that it knows.
   void OnAnswers(NodeIndex node, std::vector<Answer> answers,
                  uint64_t map_epoch, Instant now);
@@ -129,6 +131,8 @@ class Engine {
   void Close();
 
   Effects TakeEffects();
+  // Of the effects the nodes to send to alone.
+  std::vector<NodeIndex> TakeSends();
 
   const Router& router() const { return router_; }
   size_t pending() const { return pending_; }

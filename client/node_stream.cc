@@ -73,10 +73,12 @@ struct NodeStream::Call {
   size_t out_operations = 0;  // without an answer so far
   bool broken = false;
 
-  // Better to wait for an answer, and for company, than to go now.
-  bool Full() const {
+  // Better to wait for an answer, and for company, than to go now with those
+  // that are waiting.
+  bool Full(size_t waiting) const {
     return unanswered >= kMaxUnanswered ||
-           (unanswered > 0 && out_operations >= kCrowd);
+           (unanswered > 0 && out_operations >= kCrowd &&
+            waiting < kLargeMessage);
   }
 };
 
@@ -111,6 +113,7 @@ void NodeStream::PumpHeld() {
 
 void NodeStream::Pump(bool hold) {
   while (true) {
+    const size_t waiting = hold ? owner_->Waiting(node_) : 0;
     Call* call = nullptr;
     bool start = false;
     {
@@ -125,7 +128,7 @@ void NodeStream::Pump(bool hold) {
         return;
       } else if (!call_->open || call_->broken) {
         return;  // served when it opens, or told that it broke
-      } else if (hold && call_->Full()) {
+      } else if (hold && call_->Full(waiting)) {
         call_->held = true;
         return;  // served by the next answer or tick
       } else {

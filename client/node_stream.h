@@ -33,9 +33,12 @@ inline constexpr int kMaxMessageBytes = 16 << 20;
 // those before it have this many operations in all; more operations wait for
 // an answer, or for the next tick, and then travel together. Few callers get
 // their messages out at once; of many, one message is under way and the next
-// gathers, so that batches are larger and cost the servers less for each.
+// gathers, so that batches are larger and cost the servers less for each. With
+// kLargeMessage gathered it is large enough, and goes while servers work on the
+// one before.
 inline constexpr int kMaxUnanswered = 4;
 inline constexpr size_t kCrowd = 8;
+inline constexpr size_t kLargeMessage = 256;
 inline constexpr int kReconnectMs = 100;  // gRPC takes no less
 inline constexpr int kMaxReconnectMs = 250;
 inline constexpr int kConnectTimeoutMs = 1000;
@@ -51,6 +54,8 @@ class StreamOwner {
  public:
   virtual ~StreamOwner() = default;
   virtual std::vector<Outgoing> TakeBatch(NodeIndex node) = 0;
+  // Operations that the next batch would have.
+  virtual size_t Waiting(NodeIndex node) = 0;
   virtual void OnAnswers(NodeIndex node, std::vector<Answer> answers,
                          uint64_t map_epoch) = 0;
   virtual void OnBroken(NodeIndex node, const std::string& why) = 0;

@@ -456,6 +456,22 @@ TEST_F(EngineTest, MessagesAreBoundedByBytes) {
   EXPECT_EQ(messages, 4);
 }
 
+// What is gathered can be sent before the rest of the effects is carried out.
+TEST_F(EngineTest, SendsAreTakenByThemselves) {
+  for (int i = 0; i < 3; ++i) Submit(OpKind::kGet, "k");
+  const std::vector<NodeIndex> send = engine_.TakeSends();
+  ASSERT_EQ(send.size(), 1u);
+  EXPECT_EQ(engine_.Waiting(send[0]), 3u);
+  EXPECT_TRUE(engine_.TakeSends().empty());
+  EXPECT_TRUE(engine_.TakeEffects().send.empty());
+  EXPECT_EQ(engine_.TakeBatch(send[0]).size(), 3u);
+  EXPECT_EQ(engine_.Waiting(send[0]), 0u);
+  // Told of again.
+  Submit(OpKind::kGet, "k");
+  EXPECT_EQ(engine_.TakeSends(), send);
+  EXPECT_EQ(engine_.Waiting(send[0]), 1u);
+}
+
 TEST_F(EngineTest, ClosingEndsAllAndTellsApartWhatWasSent) {
   Sent sent;
   auto put = SentPut(&sent);
