@@ -106,6 +106,10 @@ void Checks::OnSend(NodeId node, NodeId to, GroupId group,
     // It has dropped the replica since, and is no voter any more: whoever
     // counts it all the same is told by what is committed.
     if (durable != nullptr && !durable->start.index) return;
+    // It has heard of a newer term since it accepted that, and what it had is
+    // replaced, perhaps in the same write of the log: as if the message had
+    // been late. A commit that counts it is held against the disks.
+    if (durable != nullptr && durable->hard.term > ack->term) return;
     if (durable == nullptr || durable->hard.term < ack->term ||
         durable->last() < ack->index) {
       Fail(absl::StrCat(

@@ -16,7 +16,17 @@ void SimLog::Submit(wal::WalTask task) {
 void SimLog::StartWrite() {
   writing_ = true;
   tasks_.swap(queue_);
-  parts_.after(parts_.write_nanos(), [this] { FinishWrite(); });
+  AwaitWrite();
+}
+
+void SimLog::AwaitWrite() {
+  parts_.after(parts_.write_nanos(), [this, number = ++awaited_] {
+    if (number == awaited_) FinishWrite();
+  });
+}
+
+void SimLog::StallEnds() {
+  if (writing_ && !failed_) AwaitWrite();
 }
 
 std::vector<wal::GroupWrite> SimLog::TakeWrites() {

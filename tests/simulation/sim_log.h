@@ -41,12 +41,17 @@ class SimLog : public wal::LogWriter {
     return parts_.wal->log_bytes(group);
   }
 
+  // What is under way takes as long as a write does now, not as long as was
+  // thought when it began.
+  void StallEnds();
+
   // For a process that dies in the middle: does the write that is under way,
   // as far as the file system lets it, and tells nobody.
   std::deque<wal::GroupWrite> WriteInVain();
 
  private:
   void StartWrite();
+  void AwaitWrite();
   void FinishWrite();
   void Maintain();
   std::vector<wal::GroupWrite> TakeWrites();
@@ -55,6 +60,7 @@ class SimLog : public wal::LogWriter {
   std::vector<wal::WalTask> queue_;
   std::vector<wal::WalTask> tasks_;  // of the write under way
   bool writing_ = false;
+  uint64_t awaited_ = 0;  // the newest end of a write that is waited for
   bool failed_ = false;
   bool maintaining_ = false;
 };

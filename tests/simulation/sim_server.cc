@@ -418,7 +418,10 @@ void SimServer::EndFaults() {
   full_ = false;
   sync_fails_ = false;
   unreadable_until_ = 0;
-  stalled_until_ = std::min(stalled_until_, world_->now());
+  if (std::exchange(stalled_until_, 0) > world_->now() && process_ != nullptr &&
+      process_->log != nullptr) {
+    process_->log->StallEnds();
+  }
   Resume();
 }
 
