@@ -53,7 +53,9 @@ class FullDisks : public Nemesis {
   int ended_ = 0;
 };
 
-// One sync fails: the server must trust its disk no more.
+// One sync fails: the server must trust its disk no more. But when it is that
+// of a snapshot on its way in, which nothing rests on yet: that is thrown away
+// and fetched again.
 class SyncErrors : public Nemesis {
  public:
   explicit SyncErrors(Target target) : target_(target) {}
@@ -63,22 +65,49 @@ class SyncErrors : public Nemesis {
     if (members.empty()) return absl::UnavailableError("no leader");
     const bool leads = target_.Coin();
     victim_ = members[leads ? 0 : 1];
+    refused_before_ = RefusedSnapshots();
     target_.world.shims.at(victim_)->Set(ShimMode::kFailOnce);
     return Begun{.what = leads ? "of the leader" : "of a follower"};
   }
   absl::Status End() override {
-    const std::optional<int> code = target_.cluster.WaitExit(victim_);
-    if (!code) {
+    const auto& shim = target_.world.shims.at(victim_);
+    const bool met = Eventually([&] {
+      return !target_.cluster.running(victim_) ||
+             (shim->hits() > 0 && RefusedSnapshots() > refused_before_);
+    });
+    if (!met) {
       return absl::InternalError(absl::StrCat(
           "server ", victim_, " runs on after a sync that failed (",
-          target_.world.shims.at(victim_)->hits(), ")"));
+          shim->hits(), ")"));
+    }
+    if (target_.cluster.running(victim_)) {
+      ++of_snapshots_;
+      return absl::OkStatus();
     }
     return StartAgain(target_.cluster, victim_, {kExitFailure});
   }
+  std::string Summary() const override {
+    return absl::StrCat(of_snapshots_,
+                        " of the syncs were of a snapshot that came in, and "
+                        "the server went on");
+  }
 
  private:
+  size_t RefusedSnapshots() const {
+    size_t count = 0;
+    const std::string log = ReadFile(target_.cluster.log_path(victim_));
+    constexpr std::string_view kLine = "a snapshot could not be put in place";
+    for (size_t at = log.find(kLine); at != std::string::npos;
+         at = log.find(kLine, at + 1)) {
+      ++count;
+    }
+    return count;
+  }
+
   Target target_;
   int victim_ = 0;
+  size_t refused_before_ = 0;
+  int of_snapshots_ = 0;
 };
 
 class SyncStalls : public Nemesis {
