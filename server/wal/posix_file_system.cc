@@ -239,6 +239,12 @@ class PosixFileSystem : public FileSystem {
       if (int error = WriteFully(fd, at, {zeros.get(), n}); error != 0) {
         return error;
       }
+      // Piece by piece, or a sync of the log beside it waits for all of them at
+      // once. Errors come back with fsync.
+      (void)sync_file_range(
+          fd, static_cast<off64_t>(at), static_cast<off64_t>(n),
+          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+              SYNC_FILE_RANGE_WAIT_AFTER);
     }
     if (fsync(fd) != 0) return errno;
     // Cached zeros would have to be thrown out by every direct write.
