@@ -116,8 +116,8 @@ class Client : private StreamOwner {
   void Finish();
   bool Quiet();
 
+  void SendGathered() ABSL_LOCKS_EXCLUDED(mutex_);
   // Does the engine's outputs.
-  void SendGathered();
   void Perform(Effects effects) ABSL_LOCKS_EXCLUDED(mutex_);
   Effects TakeEffects() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeIfAsleep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -33,7 +33,15 @@ void BufferTable::Apply(absl::Span<const Change> changes) {
 }
 
 void BufferTable::ApplySome(absl::Span<const Change> changes) {
-  if (changes.size() >= kMinPrefetched) PrefetchReplaced(changes);
+  if (changes.size() >= kMinPrefetched) {
+    // Of a large batch, what was read for it has left the caches again.
+    std::array<uint64_t, kPrefetched> hashes;
+    size_t count = 0;
+    for (const Change& change : changes) {
+      if (change.record) hashes[count++] = change.record->hash();
+    }
+    PrefetchSome({hashes.data(), count}, false);
+  }
   for (const Change& change : changes) {
     if (!change.record) {
       DeleteRange(change.range);
@@ -44,26 +52,6 @@ void BufferTable::ApplySome(absl::Span<const Change> changes) {
       const BufferRecord& old = *change.record.get();
       Put(RecordRef::Make(old.hash(), old.key(), old.value(), old.deleted()));
     }
-  }
-}
-
-// Of a large batch, what was read for it has left the caches again.
-void BufferTable::PrefetchReplaced(absl::Span<const Change> changes) const {
-  for (const Change& change : changes) {
-    if (change.record) slots_.prefetch(AnyOf{change.record->hash()});
-  }
-  std::array<const BufferRecord*, kPrefetched> records;
-  size_t count = 0;
-  for (const Change& change : changes) {
-    if (!change.record) continue;
-    const auto it = slots_.find(AnyOf{change.record->hash()});
-    if (it == slots_.end()) continue;
-    records[count++] = it->record.get();
-    __builtin_prefetch(it->record.get(), 1);
-  }
-  for (size_t n = 0; n < count; ++n) {
-    const RecordRef* const place = PlaceOf(*records[n]);
-    if (place != nullptr) __builtin_prefetch(place, 1);
   }
 }
 
@@ -157,13 +145,15 @@ void BufferTable::Prefetch(absl::Span<const uint64_t> hashes) const {
   const std::lock_guard lock(mutex_);
   for (; !hashes.empty();
        hashes.remove_prefix(std::min(hashes.size(), kPrefetched))) {
-    PrefetchSome(hashes.subspan(0, kPrefetched));
+    PrefetchSome(hashes.subspan(0, kPrefetched), true);
   }
 }
 
 // In steps, each of which waits for all that the one before has asked for: the
-// slots, the first lines of the records, the rest of them and their places.
-void BufferTable::PrefetchSome(absl::Span<const uint64_t> hashes) const {
+// slots, the first lines of the records, the rest of them if the values are to
+// be read, and their places.
+void BufferTable::PrefetchSome(absl::Span<const uint64_t> hashes,
+                               bool values) const {
   for (const uint64_t hash : hashes) slots_.prefetch(AnyOf{hash});
   std::array<const BufferRecord*, kPrefetched> records;
   size_t count = 0;
@@ -174,12 +164,14 @@ void BufferTable::PrefetchSome(absl::Span<const uint64_t> hashes) const {
     __builtin_prefetch(it->record.get(), 1);  // its count of users changes
   }
   for (size_t n = 0; n < count; ++n) {
-    const absl::string_view bytes = records[n]->value();
-    const char* const first = reinterpret_cast<const char*>(records[n]);
-    const char* const end =
-        std::min(bytes.data() + bytes.size(), first + kPrefetchedBytes);
-    for (const char* at = first + kCacheLine; at < end; at += kCacheLine) {
-      __builtin_prefetch(at);
+    if (values) {
+      const absl::string_view bytes = records[n]->value();
+      const char* const first = reinterpret_cast<const char*>(records[n]);
+      const char* const end =
+          std::min(bytes.data() + bytes.size(), first + kPrefetchedBytes);
+      for (const char* at = first + kCacheLine; at < end; at += kCacheLine) {
+        __builtin_prefetch(at);
+      }
     }
     const RecordRef* const place = PlaceOf(*records[n]);
     if (place != nullptr) __builtin_prefetch(place, 1);

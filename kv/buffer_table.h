@@ -101,7 +101,7 @@ class BufferTable {
   // So many are on their way to the caches at once; with longer values, only
   // their beginnings.
   static constexpr size_t kPrefetched = 32;
-  static constexpr size_t kMinPrefetched = 4;
+  static constexpr size_t kMinPrefetched = 4;  // fewer are not worth it
   static constexpr size_t kPrefetchedBytes = 512;
   // Of what a clean generation takes beside its records: the places of those
   // that were superseded stay until it is their turn to go.
@@ -140,7 +140,6 @@ class BufferTable {
 
   // mutex_ is held, for all of these.
   void ApplySome(absl::Span<const Change> changes);
-  void PrefetchReplaced(absl::Span<const Change> changes) const;
   void Put(RecordRef record);
   void Supersede(BufferRecord* old);
   void DeleteRange(const DeletedRange& range);
@@ -149,7 +148,7 @@ class BufferTable {
   // The place of a record in its generation, or null when a later record of the
   // key leaves that as it is.
   const RecordRef* PlaceOf(const BufferRecord& record) const;
-  void PrefetchSome(absl::Span<const uint64_t> hashes) const;
+  void PrefetchSome(absl::Span<const uint64_t> hashes, bool values) const;
 
   void MakeClean(const Generation& generation);
   void Evict();

@@ -114,8 +114,8 @@ std::vector<Setting> MakeTable() {
      "off, writes are buffered and then synced: as durable, and slower."},
     {"storage", "write_buffer_bytes", Number(&S::write_buffer_bytes, Unit::kBytes, kMiB, 16 * kGiB),
      "Memory for user data that is not in files yet: so much for each of four\n"
-     "buffers of the store, and three times for what is in front of them, values that\n"
-     "were written lately among it."},
+     "buffers of the store, and three times for what is in front of them,\n"
+     "values that were written lately among it."},
     {"storage", "block_cache_bytes", Number(&S::block_cache_bytes, Unit::kBytes, 0, kTiB),
      "Memory for user data read from files."},
     {"storage", "storage_threads", Number(&S::storage_threads, Unit::kNone, 1, 64),

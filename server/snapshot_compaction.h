@@ -34,7 +34,8 @@ struct SnapshotOptions {
   // Flushes for the sake of `entries` are at least so far apart, but the first
   // one. What is written again until then is written out once, and fewer files
   // are to be merged: at 30,000 puts a second to 100,000 keys, applying and
-  // storing one costs a quarter less with five seconds than with two.
+  // storing one costs a quarter less with five seconds than with two. Longer
+  // gaps mean longer logs, and more to apply again at a start.
   uint64_t min_gap_ms = 10'000;
 };
 

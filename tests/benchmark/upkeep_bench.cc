@@ -22,14 +22,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "tests/benchmark/process_use.h"
 #include "tests/benchmark/upkeep_idle.h"
 #include "tests/support/bulk.h"
 #include "tests/support/cluster.h"
@@ -63,6 +64,26 @@ uint64_t BytesUnder(const std::string& dir) {
     if (!gone) bytes += size;
   }
   return bytes;
+}
+
+int64_t Pid(Cluster& cluster, int i) {
+  auto status = cluster.Status(i);
+  return status.ok() ? status->pid() : 0;
+}
+
+// A line of /proc/PID/status in MiB.
+double Memory(int64_t pid, absl::string_view line) {
+  std::ifstream in(absl::StrCat("/proc/", pid, "/status"));
+  std::string text;
+  while (std::getline(in, text)) {
+    if (absl::StartsWith(text, line)) {
+      return std::atof(text.c_str() + line.size() + 1) / 1024;
+    }
+  }
+  return 0;
+}
+void ForgetPeak(int64_t pid) {
+  std::ofstream(absl::StrCat("/proc/", pid, "/clear_refs")) << "5";
 }
 
 double Percentile(std::vector<double>& values, double p) {

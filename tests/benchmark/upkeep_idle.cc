@@ -6,7 +6,6 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "tests/benchmark/process_use.h"
 #include "tests/support/cluster.h"
 #include "tests/support/scrape.h"
 
@@ -15,8 +14,14 @@ namespace {
 
 constexpr absl::Duration kComeToRest = absl::Minutes(3);
 
+double Metric(Cluster& cluster, int i, absl::string_view name) {
+  return ScrapeMetric(cluster.metrics_port(i), name);
+}
 double Resting(Cluster& cluster, int i) {
-  return ScrapeMetric(cluster.metrics_port(i), "kv739_quiet_groups");
+  return Metric(cluster, i, "kv739_quiet_groups");
+}
+double CpuSeconds(Cluster& cluster, int i) {
+  return Metric(cluster, i, "process_cpu_seconds_total");
 }
 
 bool MostRest(Cluster& cluster, int groups) {
@@ -40,17 +45,17 @@ void RunIdle(int groups, int seconds) {
   }
   std::vector<double> before;
   for (int i = 0; i < cluster.size(); ++i) {
-    before.push_back(CpuSeconds(Pid(cluster, i)));
+    before.push_back(CpuSeconds(cluster, i));
   }
   absl::SleepFor(absl::Seconds(seconds));
   std::printf("| server | groups | resting | of a core | resident MiB |\n");
   std::printf("|---|---|---|---|---|\n");
   for (int i = 0; i < cluster.size(); ++i) {
-    const int64_t pid = Pid(cluster, i);
-    const double used = CpuSeconds(pid) - before[static_cast<size_t>(i)];
-    std::printf("| %d | %d | %.0f | %.1f %% | %.0f |\n", i + 1, groups,
-                Resting(cluster, i), 100 * used / seconds,
-                Memory(pid, "VmRSS"));
+    const double used = CpuSeconds(cluster, i) - before[static_cast<size_t>(i)];
+    std::printf(
+        "| %d | %d | %.0f | %.1f %% | %.0f |\n", i + 1, groups,
+        Resting(cluster, i), 100 * used / seconds,
+        Metric(cluster, i, "process_resident_memory_bytes") / (1 << 20));
   }
 }
 
