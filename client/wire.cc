@@ -159,6 +159,10 @@ std::unique_ptr<kv::ClusterMap> ReadMap(const v1::GetMapResponse& message) {
     }
     // Servers of before there were targets.
     if (info.target.empty()) info.target = info.members;
+    for (uint64_t node : group.withdrawn()) {
+      info.withdrawn.push_back(raft::NodeId(node));
+    }
+    std::sort(info.withdrawn.begin(), info.withdrawn.end());
     std::sort(info.members.begin(), info.members.end());
     std::sort(info.target.begin(), info.target.end());
     info.automatic = group.automatic();

@@ -41,7 +41,8 @@ const NodeInfo* ClusterMap::FindNode(const Address& address) const {
 
 bool GroupInfo::Concerns(raft::NodeId node) const {
   return std::binary_search(members.begin(), members.end(), node) ||
-         std::binary_search(target.begin(), target.end(), node);
+         std::binary_search(target.begin(), target.end(), node) ||
+         std::binary_search(withdrawn.begin(), withdrawn.end(), node);
 }
 
 const GroupInfo* ClusterMap::FindGroup(raft::GroupId id) const {
@@ -56,6 +57,7 @@ absl::flat_hash_map<raft::NodeId, size_t> ClusterMap::Places() const {
   for (const GroupInfo& group : groups) {
     for (raft::NodeId id : group.members) ++places[id];
     if (!group.changing()) continue;
+    for (raft::NodeId id : group.withdrawn) ++places[id];
     for (raft::NodeId id : group.target) {
       if (!std::binary_search(group.members.begin(), group.members.end(), id)) {
         ++places[id];

@@ -46,8 +46,14 @@ struct GroupInfo {
   // The change is the replacement of a node that is away: taken back when it
   // returns in time.
   bool automatic = false;
-  bool changing() const { return members != target; }
-  // In either list.
+  // Nodes that were in the target, are in neither list now, and may be in a
+  // configuration that the group's log has or is getting; sorted. The group
+  // needs them until its leader says otherwise (GroupSettled::released).
+  std::vector<raft::NodeId> withdrawn;
+  // The epoch in which the last of these was withdrawn; 0: none.
+  uint64_t withdrawn_at = 0;
+  bool changing() const { return members != target || !withdrawn.empty(); }
+  // In any of the lists.
   bool Concerns(raft::NodeId node) const;
   bool operator==(const GroupInfo&) const = default;
 };

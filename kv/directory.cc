@@ -9,11 +9,16 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 
 namespace kv739::kv {
 namespace {
 
 using NodeIds = std::vector<raft::NodeId>;
+
+bool Has(const NodeIds& sorted, raft::NodeId node) {
+  return std::binary_search(sorted.begin(), sorted.end(), node);
+}
 
 void Insert(NodeIds* sorted, raft::NodeId node) {
   sorted->insert(std::lower_bound(sorted->begin(), sorted->end(), node), node);
@@ -32,7 +37,8 @@ class Applier {
 
   ClusterMap Finish() && {
     for (GroupInfo& group : map_.groups) {
-      if (!group.changing()) group.automatic = false;
+      if (group.members == group.target) group.automatic = false;
+      if (group.withdrawn.empty()) group.withdrawn_at = 0;
     }
     LetGo();
     ForgetOldest();
@@ -59,7 +65,7 @@ class Applier {
   absl::Status CheckTarget(const GroupTarget& change, const GroupInfo& group);
   // OK when the node may be in the target of the group.
   absl::Status CheckPlace(raft::NodeId id, const GroupInfo& group);
-  void SetTargetOf(GroupInfo* group, const NodeIds& target);
+  absl::Status SetTargetOf(GroupInfo* group, const NodeIds& target);
   void Leave(raft::NodeId id);
   void LetGo();
   void ForgetOldest();
@@ -151,22 +157,29 @@ void Applier::TakeFreePlaces(raft::NodeId fresh, size_t has) {
   }
 }
 
-void Applier::SetTargetOf(GroupInfo* group, const NodeIds& target) {
-  if (places_) {
-    const auto count = [&](const NodeIds& ids, const NodeIds& others, int by) {
-      for (raft::NodeId id : ids) {
-        if (std::binary_search(others.begin(), others.end(), id) ||
-            std::binary_search(group->members.begin(), group->members.end(),
-                               id)) {
-          continue;
-        }
-        (*places_)[id] += by;
-      }
-    };
-    count(group->target, target, -1);
-    count(target, group->target, 1);
+absl::Status Applier::SetTargetOf(GroupInfo* group, const NodeIds& target) {
+  // Whoever goes keeps its place: as a member, or as one that was withdrawn.
+  for (raft::NodeId id : target) {
+    if (group->Concerns(id)) {
+      std::erase(group->withdrawn, id);
+    } else if (places_) {
+      ++(*places_)[id];
+    }
+  }
+  for (raft::NodeId id : group->target) {
+    if (Has(target, id) || Has(group->members, id)) continue;
+    if (KV739_PLANTED(M7_withdrawn_goes_at_once)) continue;
+    Insert(&group->withdrawn, id);
+    group->withdrawn_at = map_.epoch + 1;
   }
   group->target = target;
+  size_t withdrawn = 0;
+  for (const GroupInfo& g : map_.groups) withdrawn += g.withdrawn.size();
+  if (withdrawn <= kMaxWithdrawn) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "more than ", kMaxWithdrawn,
+      " nodes were taken out of targets and are not let go by their groups "
+      "yet; wait until these have leaders"));
 }
 
 absl::Status Applier::operator()(const RemoveNode& change) {
@@ -200,7 +213,8 @@ absl::Status Applier::operator()(const RemoveNode& change) {
     // Still named in it is refused as a place of a node that is not active.
     absl::Status status = CheckTarget(*it, group);
     if (!status.ok()) return status;
-    SetTargetOf(&group, it->target);
+    status = SetTargetOf(&group, it->target);
+    if (!status.ok()) return status;
     group.automatic = false;
   }
   for (const GroupTarget& target : change.targets) {
@@ -225,9 +239,9 @@ absl::Status Applier::operator()(const SetTarget& change) {
   }
   absl::Status status = CheckTarget(change.group, *group);
   if (!status.ok()) return status;
-  SetTargetOf(group, change.group.target);
+  status = SetTargetOf(group, change.group.target);
   group->automatic = change.automatic;
-  return absl::OkStatus();
+  return status;
 }
 
 absl::Status Applier::CheckTarget(const GroupTarget& change,
@@ -310,6 +324,10 @@ absl::Status Applier::operator()(const GroupSettled& change) {
   }
   group->members = members;
   group->settled = change.index;
+  if (change.released != 0 && change.released == group->withdrawn_at) {
+    group->withdrawn.clear();
+  }
+  for (raft::NodeId id : members) std::erase(group->withdrawn, id);
   return absl::OkStatus();
 }
 

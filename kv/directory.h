@@ -13,6 +13,15 @@
 // Every change that changes something raises the epoch by one. A change that
 // asks for what is there already is OK and changes nothing: whoever is in doubt
 // sends it again.
+//
+// A leader may act on an older map than the directory's. A node that was in a
+// target may so be in the group's configuration, or get there, before it is
+// among the members and after the target has it no more. Such a node is
+// withdrawn, not gone: it keeps its place, and serves, until a leader that
+// knows of the withdrawal says that the group is without it. That leader has a
+// configuration without the node in the log, behind the last report; so every
+// later leader with an older map sees that its log knows more than its map, and
+// asks before it acts.
 #ifndef KV739_KV_DIRECTORY_H_
 #define KV739_KV_DIRECTORY_H_
 
@@ -32,6 +41,8 @@ inline constexpr size_t kFullGroup = 5;      // voters a group is filled up to
 inline constexpr size_t kSmallestGroup = 3;  // no change leaves fewer
 inline constexpr size_t kLargestGroup = 9;   // nor makes more
 inline constexpr size_t kMaxNodes = 1024;    // those that left included
+// Withdrawn and not let go yet, in all groups together.
+inline constexpr size_t kMaxWithdrawn = 1024;
 // Nodes that have left and are remembered; the oldest is forgotten first.
 inline constexpr size_t kMaxLeftNodes = 64;
 
@@ -67,7 +78,8 @@ struct RemoveNode {
 };
 // Refused: an unknown group; another target than expected (ABORTED); fewer than
 // kSmallestGroup or more than kLargestGroup; a node that is unknown, not
-// active, or has as many places in other groups as it may have; a node twice.
+// active, or has as many places in other groups as it may have; a node twice;
+// more than kMaxWithdrawn nodes withdrawn.
 struct SetTarget {
   GroupTarget group;
   bool automatic = false;
@@ -80,6 +92,10 @@ struct GroupSettled {
   raft::GroupId group;
   raft::Index index;
   std::vector<raft::NodeId> members;
+  // The group's `withdrawn_at` when the log has, behind the last report, a
+  // configuration without any that were withdrawn until then, and has none of
+  // them now: they are let go, unless more were withdrawn meanwhile. 0: none.
+  uint64_t released = 0;
 };
 
 using DirectoryChange =

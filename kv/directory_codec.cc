@@ -16,10 +16,12 @@
 namespace kv739::kv {
 namespace {
 
-// 1 has no number of groups per five, which is 1; what has another is of 2, so
-// that servers of before there was such a number read all others.
+// 1 has no number of groups per five, which is 1; 2 has it. 3 has it as well,
+// and of every group the nodes that were withdrawn. A map is of the first of
+// them that can say all of it, so that older servers read what they can.
 constexpr uint8_t kMapFormat = 1;
 constexpr uint8_t kSiblingsMapFormat = 2;
+constexpr uint8_t kWithdrawnMapFormat = 3;
 constexpr uint8_t kChangeFormat = 1;
 constexpr size_t kChecksumBytes = 8;
 constexpr uint64_t kMaxPort = std::numeric_limits<uint16_t>::max();
@@ -31,6 +33,7 @@ enum class ChangeKind : uint8_t {
   kRemoveNode = 3,
   kSetTarget = 4,
   kGroupSettled = 5,
+  kGroupReleased = 6,  // also GroupSettled: one that releases
 };
 
 absl::Status Malformed(absl::string_view what) {
@@ -87,12 +90,15 @@ bool ReadNode(Reader* in, NodeInfo* out) {
   return true;
 }
 
-void AppendGroup(std::string* out, const GroupInfo& group) {
+void AppendGroup(std::string* out, uint8_t format, const GroupInfo& group) {
   AppendVarint(out, group.id.value());
   AppendNodeIds(out, group.members);
   AppendNodeIds(out, group.target);
   AppendVarint(out, group.settled.value());
   out->push_back(group.automatic ? 1 : 0);
+  if (format != kWithdrawnMapFormat) return;
+  AppendNodeIds(out, group.withdrawn);
+  AppendVarint(out, group.withdrawn_at);
 }
 
 bool ReadBool(Reader* in, bool* out) {
@@ -102,12 +108,16 @@ bool ReadBool(Reader* in, bool* out) {
   return true;
 }
 
-bool ReadGroup(Reader* in, GroupInfo* out) {
+bool ReadGroup(Reader* in, uint8_t format, GroupInfo* out) {
   uint64_t id = 0;
   uint64_t settled = 0;
   if (!in->Varint(&id) || !ReadNodeIds(in, &out->members) ||
       !ReadNodeIds(in, &out->target) || !in->Varint(&settled) ||
       !ReadBool(in, &out->automatic)) {
+    return false;
+  }
+  if (format == kWithdrawnMapFormat &&
+      (!ReadNodeIds(in, &out->withdrawn) || !in->Varint(&out->withdrawn_at))) {
     return false;
   }
   out->id = raft::GroupId(id);
@@ -149,15 +159,22 @@ bool ReadSlots(Reader* in, std::vector<raft::GroupId>* out) {
   return true;
 }
 
+bool AnyWithdrawn(const ClusterMap& map) {
+  return std::any_of(map.groups.begin(), map.groups.end(),
+                     [](const GroupInfo& g) { return !g.withdrawn.empty(); });
+}
+
+uint8_t FormatOf(const ClusterMap& map) {
+  if (AnyWithdrawn(map)) return kWithdrawnMapFormat;
+  return map.groups_per_five == 1 ? kMapFormat : kSiblingsMapFormat;
+}
+
 bool ReadMap(Reader* in, uint8_t format, ClusterMap* out) {
   uint64_t nodes = 0;
   uint64_t groups = 0;
-  if (format == kSiblingsMapFormat) {
+  if (format != kMapFormat) {
     uint64_t per_five = 0;
-    if (!in->Varint(&per_five) || per_five < 2 ||
-        per_five > kMaxGroupsPerFive) {
-      return false;
-    }
+    if (!in->Varint(&per_five) || per_five > kMaxGroupsPerFive) return false;
     out->groups_per_five = static_cast<uint32_t>(per_five);
   }
   if (!in->Fixed64(&out->cluster_id) || !in->Varint(&out->epoch) ||
@@ -170,9 +187,9 @@ bool ReadMap(Reader* in, uint8_t format, ClusterMap* out) {
   }
   if (!in->Varint(&groups) || groups > kSlotCount) return false;
   for (uint64_t i = 0; i < groups; ++i) {
-    if (!ReadGroup(in, &out->groups.emplace_back())) return false;
+    if (!ReadGroup(in, format, &out->groups.emplace_back())) return false;
   }
-  return ReadSlots(in, &out->slots) && in->done();
+  return ReadSlots(in, &out->slots) && in->done() && FormatOf(*out) == format;
 }
 
 void AppendTarget(std::string* out, const GroupTarget& target) {
@@ -215,10 +232,12 @@ struct ChangeEncoder {
     out->push_back(change.automatic ? 1 : 0);
   }
   void operator()(const GroupSettled& change) const {
-    Kind(ChangeKind::kGroupSettled);
+    Kind(change.released == 0 ? ChangeKind::kGroupSettled
+                              : ChangeKind::kGroupReleased);
     AppendVarint(out, change.group.value());
     AppendVarint(out, change.index.value());
     AppendNodeIds(out, change.members);
+    if (change.released != 0) AppendVarint(out, change.released);
   }
 };
 
@@ -268,6 +287,11 @@ bool ReadChange(Reader* in, DirectoryChange* out) {
     }
     case ChangeKind::kGroupSettled:
       return ReadGroupSettled(in, &out->emplace<GroupSettled>());
+    case ChangeKind::kGroupReleased: {
+      GroupSettled& change = out->emplace<GroupSettled>();
+      return ReadGroupSettled(in, &change) && in->Varint(&change.released) &&
+             change.released != 0;
+    }
   }
   return false;
 }
@@ -288,6 +312,32 @@ absl::Status CheckNodes(const ClusterMap& map,
         !addresses.insert(node.address.ToString()).second) {
       return Malformed("map: an address twice");
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGroup(const GroupInfo& group,
+                        const absl::flat_hash_set<raft::NodeId>& known) {
+  for (const auto* list : {&group.members, &group.target, &group.withdrawn}) {
+    if ((list->empty() && list != &group.withdrawn) || !StrictlyRising(*list)) {
+      return Malformed("map: an empty or unsorted list");
+    }
+    for (raft::NodeId node : *list) {
+      if (!known.contains(node)) return Malformed("map: an unknown node");
+    }
+  }
+  if (group.automatic && group.members == group.target) {
+    return Malformed("map: an automatic change to the same");
+  }
+  const auto in = [](const std::vector<raft::NodeId>& list, raft::NodeId id) {
+    return std::binary_search(list.begin(), list.end(), id);
+  };
+  if (group.withdrawn.empty() != (group.withdrawn_at == 0) ||
+      std::any_of(group.withdrawn.begin(), group.withdrawn.end(),
+                  [&](raft::NodeId id) {
+                    return in(group.members, id) || in(group.target, id);
+                  })) {
+    return Malformed("map: withdrawn nodes");
   }
   return absl::OkStatus();
 }
@@ -325,17 +375,8 @@ absl::Status CheckClusterMap(const ClusterMap& map) {
     }
     before = &group;
     groups.insert(group.id);
-    for (const auto* list : {&group.members, &group.target}) {
-      if (list->empty() || !StrictlyRising(*list)) {
-        return Malformed("map: an empty or unsorted list");
-      }
-      for (raft::NodeId node : *list) {
-        if (!known.contains(node)) return Malformed("map: an unknown node");
-      }
-    }
-    if (group.automatic && !group.changing()) {
-      return Malformed("map: an automatic change to the same");
-    }
+    status = CheckGroup(group, known);
+    if (!status.ok()) return status;
   }
   if (map.slots.size() != kSlotCount) return Malformed("map: slots missing");
   for (raft::GroupId owner : map.slots) {
@@ -346,18 +387,15 @@ absl::Status CheckClusterMap(const ClusterMap& map) {
 
 std::string EncodeClusterMap(const ClusterMap& map) {
   std::string out;
-  if (map.groups_per_five == 1) {
-    out.push_back(static_cast<char>(kMapFormat));
-  } else {
-    out.push_back(static_cast<char>(kSiblingsMapFormat));
-    AppendVarint(&out, map.groups_per_five);
-  }
+  const uint8_t format = FormatOf(map);
+  out.push_back(static_cast<char>(format));
+  if (format != kMapFormat) AppendVarint(&out, map.groups_per_five);
   AppendFixed64(&out, map.cluster_id);
   AppendVarint(&out, map.epoch);
   AppendVarint(&out, map.nodes.size());
   for (const NodeInfo& node : map.nodes) AppendNode(&out, node);
   AppendVarint(&out, map.groups.size());
-  for (const GroupInfo& group : map.groups) AppendGroup(&out, group);
+  for (const GroupInfo& group : map.groups) AppendGroup(&out, format, group);
   AppendSlots(&out, map.slots);
   AppendFixed64(&out, XXH3_64bits(out.data(), out.size()));
   return out;
@@ -373,8 +411,8 @@ absl::StatusOr<ClusterMap> DecodeClusterMap(absl::string_view bytes) {
   }
   Reader in(body);
   uint8_t format = 0;
-  if (!in.Byte(&format) ||
-      (format != kMapFormat && format != kSiblingsMapFormat)) {
+  if (!in.Byte(&format) || format < kMapFormat ||
+      format > kWithdrawnMapFormat) {
     return absl::InvalidArgumentError("map of an unknown format");
   }
   ClusterMap map;

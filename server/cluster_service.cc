@@ -60,6 +60,7 @@ void EncodeMap(const kv::ClusterMap& map, v1::GetMapResponse* out) {
     for (raft::NodeId member : group.members) g->add_members(member.value());
     for (raft::NodeId member : group.target) g->add_target(member.value());
     g->set_automatic(group.automatic);
+    for (raft::NodeId node : group.withdrawn) g->add_withdrawn(node.value());
   }
   v1::SlotRange* range = nullptr;
   for (size_t slot = 0; slot < map.slots.size(); ++slot) {

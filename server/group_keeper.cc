@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "raft/planted.h"
 
 namespace kv739::server {
 namespace {
@@ -148,7 +149,7 @@ KeeperAction GroupKeeper::Decide(const View& view) {
     // What was known of others was another leader's.
     term_ = core.soft.term;
     rounds_.clear();
-    sent_.clear();
+    sent_ = {};
   }
   std::erase_if(given_up_,
                 [&](const auto& entry) { return entry.second <= view.now; });
@@ -163,13 +164,50 @@ KeeperAction GroupKeeper::Decide(const View& view) {
     Say(KeeperState::kHeldUp);
     return {};
   }
-  if (const NodeIds& voters = core.configuration.voters;
-      voters != view.group.members) {
-    Say(KeeperState::kReporting);
-    if (!MaySend(view, /*report=*/true, voters)) return {};
-    return kv::GroupSettled{view.group.id, core.commit, voters};
+  if (MustReport(view)) return Report(view);
+  // A change to the same, so that there is something new to report: whoever
+  // leads next then sees by its log that the map it has may be old.
+  if (!view.group.withdrawn.empty() && WithoutWithdrawn(view)) {
+    Say(KeeperState::kChangingLearners);
+    return core.configuration;
   }
   return TowardsTarget(view);
+}
+
+bool GroupKeeper::MustReport(const View& view) {
+  const raft::CoreStatus& core = view.core;
+  if (core.configuration.voters != view.group.members) return true;
+  const bool at_rest =
+      !view.group.changing() && core.configuration.learners.empty();
+  if (at_rest || (KV739_PLANTED(M8_an_old_map_is_acted_on) &&
+                  view.group.withdrawn.empty())) {
+    return false;
+  }
+  return core.configuration_index > view.group.settled;
+}
+
+KeeperAction GroupKeeper::Report(const View& view) {
+  const raft::CoreStatus& core = view.core;
+  Say(KeeperState::kReporting);
+  kv::GroupSettled report{view.group.id, core.commit, core.configuration.voters,
+                          0};
+  // Where the log begins behind it, it is not known whether the configuration
+  // is newer than the last report.
+  if (core.configuration_index > view.group.settled &&
+      core.configuration_index >= core.first_index && WithoutWithdrawn(view)) {
+    report.released = view.group.withdrawn_at;
+  }
+  if (!MaySend(view, {core.configuration.voters, core.configuration_index,
+                      report.released})) {
+    return {};
+  }
+  return report;
+}
+
+bool GroupKeeper::WithoutWithdrawn(const View& view) {
+  return std::none_of(
+      view.group.withdrawn.begin(), view.group.withdrawn.end(),
+      [&](NodeId id) { return view.core.configuration.Contains(id); });
 }
 
 KeeperAction GroupKeeper::TowardsTarget(const View& view) {
@@ -289,19 +327,16 @@ NodeId GroupKeeper::ChooseSpare(const View& view, NodeId out,
 
 KeeperAction GroupKeeper::AskForTarget(const View& view, NodeIds target,
                                        bool automatic) {
-  if (!MaySend(view, /*report=*/false, target)) return {};
+  if (!MaySend(view, {target, {}, 0})) return {};
   return kv::SetTarget{{view.group.id, view.group.target, std::move(target)},
                        automatic};
 }
 
-bool GroupKeeper::MaySend(const View& view, bool report,
-                          const NodeIds& voters) {
-  if (sent_report_ == report && sent_ == voters &&
-      view.now - sent_at_ < options_.repeat_ticks) {
+bool GroupKeeper::MaySend(const View& view, Sent what) {
+  if (sent_ == what && view.now - sent_at_ < options_.repeat_ticks) {
     return false;
   }
-  sent_report_ = report;
-  sent_ = voters;
+  sent_ = std::move(what);
   sent_at_ = view.now;
   return true;
 }

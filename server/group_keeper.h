@@ -20,7 +20,8 @@
 // whether they choose at once or one after the other.
 //
 // The map that it is given may be old. So it first has its own configuration
-// recorded there, and goes on only with a map that shows it.
+// recorded there, and goes on only with a map that shows it. That also lets
+// nodes go that were withdrawn (kv/directory.h).
 //
 // Threads: one caller at a time. Time: ticks of the core.
 #ifndef KV739_SERVER_GROUP_KEEPER_H_
@@ -122,6 +123,21 @@ class GroupKeeper {
     bool fast = false;  // the last one that ended
   };
 
+  // To the directory: voters that are asked for, or that were found in the
+  // configuration at this index.
+  struct Sent {
+    std::vector<raft::NodeId> voters;
+    raft::Index at;  // 0: asked for
+    uint64_t released = 0;
+    bool operator==(const Sent&) const = default;
+  };
+
+  // The map lacks what the log has, or may lack it and there is something to
+  // be done by it.
+  static bool MustReport(const View& view);
+  KeeperAction Report(const View& view);
+  // The configuration has nobody that was withdrawn.
+  static bool WithoutWithdrawn(const View& view);
   void FollowRounds(const View& view);
   bool CaughtUp(const View& view, raft::NodeId node) const;
   KeeperAction TowardsTarget(const View& view);
@@ -135,8 +151,7 @@ class GroupKeeper {
   KeeperAction AskForTarget(const View& view, std::vector<raft::NodeId> target,
                             bool automatic);
   // True, and noted, unless just this was sent a short while ago.
-  bool MaySend(const View& view, bool report,
-               const std::vector<raft::NodeId>& voters);
+  bool MaySend(const View& view, Sent what);
   void Say(KeeperState state) {
     status_ = {};
     status_.state = state;
@@ -147,9 +162,7 @@ class GroupKeeper {
   KeeperStatus status_;
   raft::Term term_;
   std::vector<Rounds> rounds_;
-  // Last sent to the directory: voters that we reported, or asked for.
-  std::vector<raft::NodeId> sent_;
-  bool sent_report_ = false;
+  Sent sent_;
   uint64_t sent_at_ = 0;
   // Nodes that were given up, and until when.
   std::vector<std::pair<raft::NodeId, uint64_t>> given_up_;

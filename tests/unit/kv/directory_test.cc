@@ -130,8 +130,10 @@ class Directory {
     change.automatic = automatic;
     return Do(change);
   }
-  absl::Status Settle(uint64_t group, uint64_t index, NodeIds members) {
-    return Do(GroupSettled{GroupId(group), raft::Index(index), members});
+  absl::Status Settle(uint64_t group, uint64_t index, NodeIds members,
+                      uint64_t released = 0) {
+    return Do(
+        GroupSettled{GroupId(group), raft::Index(index), members, released});
   }
   // Its places are not filled.
   RemoveNode Removal(uint64_t id) const {
@@ -362,6 +364,80 @@ TEST(Directory, LeavingTakesUntilNoGroupHasTheNode) {
   EXPECT_TRUE(directory.map().Spares().empty());
 }
 
+// The group may be taking it in just now, and need it then.
+TEST(Directory, WhoWasOnlyWantedStaysUntilTheGroupLetsItGo) {
+  Directory directory(MapOf({3}, 1));
+  ASSERT_TRUE(directory.Target(0, Ids({1, 2, 3, 4})).ok());
+  ASSERT_TRUE(directory.Do(directory.Removal(4)).ok());
+  EXPECT_EQ(directory.state(4), NodeState::kLeaving);
+  EXPECT_EQ(directory.group(0).withdrawn, Ids({4}));
+  const uint64_t when = directory.group(0).withdrawn_at;
+  EXPECT_EQ(when, directory.map().epoch);
+  EXPECT_TRUE(directory.group(0).changing());
+  // Reports of before, and of somebody who does not know of it.
+  ASSERT_TRUE(directory.Settle(0, 5, Ids({1, 2, 3})).ok());
+  ASSERT_TRUE(directory.Settle(0, 6, Ids({1, 2, 3}), when - 1).ok());
+  EXPECT_EQ(directory.state(4), NodeState::kLeaving);
+  // An old report cannot release either.
+  ASSERT_TRUE(directory.Settle(0, 6, Ids({1, 2, 3}), when).ok());
+  EXPECT_EQ(directory.state(4), NodeState::kLeaving);
+  ASSERT_TRUE(directory.Settle(0, 7, Ids({1, 2, 3}), when).ok());
+  EXPECT_EQ(directory.state(4), NodeState::kLeft);
+  EXPECT_FALSE(directory.group(0).changing());
+  EXPECT_EQ(directory.group(0).withdrawn_at, 0u);
+}
+
+TEST(Directory, WhoWasTakenInAllTheSameIsAMemberThatLeaves) {
+  Directory directory(MapOf({3}, 1));
+  ASSERT_TRUE(directory.Target(0, Ids({1, 2, 3, 4})).ok());
+  ASSERT_TRUE(directory.Do(directory.Removal(4)).ok());
+  ASSERT_TRUE(directory.Settle(0, 5, Ids({1, 2, 3, 4})).ok());
+  EXPECT_TRUE(directory.group(0).withdrawn.empty());
+  EXPECT_EQ(directory.state(4), NodeState::kLeaving);
+  ASSERT_TRUE(directory.Settle(0, 6, Ids({1, 2, 3})).ok());
+  EXPECT_EQ(directory.state(4), NodeState::kLeft);
+}
+
+TEST(Directory, AReleaseDoesNotCoverWhoWasWithdrawnAfterIt) {
+  Directory directory(MapOf({3}, 2));
+  ASSERT_TRUE(directory.Target(0, Ids({1, 2, 3, 4})).ok());
+  ASSERT_TRUE(directory.Target(0, Ids({1, 2, 3})).ok());
+  const uint64_t when = directory.group(0).withdrawn_at;
+  // It has its place still, and gets it again.
+  EXPECT_EQ(directory.map().Spares(), Ids({5}));
+  ASSERT_TRUE(directory.Target(0, Ids({1, 2, 3, 4})).ok());
+  EXPECT_TRUE(directory.group(0).withdrawn.empty());
+  ASSERT_TRUE(directory.Target(0, Ids({1, 2, 3, 5})).ok());
+  EXPECT_EQ(directory.group(0).withdrawn, Ids({4}));
+  ASSERT_TRUE(directory.Settle(0, 7, Ids({1, 2, 3}), when).ok());
+  EXPECT_EQ(directory.group(0).withdrawn, Ids({4}));
+  ASSERT_TRUE(
+      directory.Settle(0, 8, Ids({1, 2, 3}), directory.group(0).withdrawn_at)
+          .ok());
+  EXPECT_EQ(directory.map().Spares(), Ids({4}));
+}
+
+TEST(Directory, OnlySoManyAreWithdrawnAtATime) {
+  ClusterMap map = SiblingsOf({3}, kMaxGroupsPerFive, 5);
+  for (size_t i = 0; i < kMaxWithdrawn - 1; ++i) {
+    GroupInfo& group = map.groups[kMaxGroupsPerFive - 1 - i % 500];
+    group.withdrawn.push_back(NodeId(4 + group.withdrawn.size()));
+    group.withdrawn_at = 1;
+  }
+  Directory directory(map);
+  for (uint64_t g = 0; g < 2; ++g) {
+    ASSERT_TRUE(directory.Target(g, Ids({1, 2, 4})).ok());
+  }
+  // Members do not count; 4 was none.
+  EXPECT_TRUE(directory.Target(0, Ids({1, 2, 5})).ok());
+  const absl::Status status = directory.Target(1, Ids({1, 2, 5}));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  ASSERT_TRUE(
+      directory.Settle(0, 7, Ids({1, 2, 3}), directory.group(0).withdrawn_at)
+          .ok());
+  EXPECT_TRUE(directory.Target(1, Ids({1, 2, 5})).ok());
+}
+
 TEST(Directory, LeavingIsRefusedWhenAGroupWouldBeTooSmall) {
   Directory directory(MapOf({4}));
   ASSERT_TRUE(directory.Do(directory.Removal(1)).ok());
@@ -575,7 +651,8 @@ class RandomDirectory {
   }
   void MoveGroup(size_t g) {
     voters_[g] = directory_.group(g).target;
-    reports_.push_back({GroupId(g), raft::Index(++index_), voters_[g]});
+    reports_.push_back({GroupId(g), raft::Index(++index_), voters_[g],
+                        directory_.group(g).withdrawn_at});
   }
   // Members are those of the newest report that came.
   void CheckReports() {
@@ -626,11 +703,13 @@ TEST(Directory, RandomChangesKeepTheRules) {
 
 std::vector<DirectoryChange> AllChanges() {
   return {
-      Bootstrap{MapOf({5, 3}, 2)}, AddNode{Node(9)},
+      Bootstrap{MapOf({5, 3}, 2)},
+      AddNode{Node(9)},
       RemoveNode{NodeId(3),
                  {{GroupId(0), Ids({1, 2}), Ids({4})}, {GroupId(1), {}, {}}}},
       SetTarget{{GroupId(300), Ids({1}), Ids({2, 3})}, true},
-      GroupSettled{GroupId(1), raft::Index(400), Ids({7, 8})}};
+      GroupSettled{GroupId(1), raft::Index(400), Ids({7, 8}), 0},
+      GroupSettled{GroupId(2), raft::Index(7), Ids({4, 5, 6}), 300}};
 }
 
 // Whatever decodes is what would be encoded; nothing crashes.
@@ -693,7 +772,7 @@ TEST(DirectoryCodec, NoDamagedMapDecodes) {
 
 TEST(DirectoryCodec, MapsThatMakeNoSenseAreRefused) {
   const ClusterMap good = MapOf({5, 3}, 2);
-  std::vector<ClusterMap> bad(12, good);
+  std::vector<ClusterMap> bad(16, good);
   bad[0].cluster_id = 0;
   bad[1].epoch = 0;
   bad[2].nodes.push_back(good.nodes[0]);
@@ -706,6 +785,15 @@ TEST(DirectoryCodec, MapsThatMakeNoSenseAreRefused) {
   bad[9].slots.pop_back();
   bad[10].nodes[0].address.host = "UPPER";
   bad[11].groups[0].automatic = true;
+  bad[12].groups[0].withdrawn = Ids({9});  // and no epoch
+  bad[13].groups[0].withdrawn_at = 1;
+  bad[13].groups[1].withdrawn = Ids({9});
+  bad[13].groups[1].withdrawn_at = 1;
+  for (ClusterMap* map : {&bad[14], &bad[15]}) {
+    map->groups[0].withdrawn_at = 1;
+  }
+  bad[14].groups[0].withdrawn = Ids({5});  // a member
+  bad[15].groups[0].withdrawn = Ids({10, 9});
   for (size_t i = 0; i < bad.size(); ++i) {
     EXPECT_TRUE(absl::IsInvalidArgument(
         DecodeClusterMap(EncodeClusterMap(bad[i])).status()))
@@ -743,6 +831,21 @@ TEST(DirectoryCodec, OnlyMapsWithSiblingsHaveTheNewForm) {
   EXPECT_FALSE(with(uint64_t{1} << 32 | 2));
 }
 
+TEST(DirectoryCodec, OnlyMapsWithWithdrawnNodesHaveTheThirdForm) {
+  for (uint32_t per_five : {1u, 7u}) {
+    ClusterMap map = MapOf({5, 3}, 2);
+    map.groups_per_five = per_five;
+    map.groups[1].withdrawn = Ids({9, 10});
+    map.groups[1].withdrawn_at = 300;
+    const std::string bytes = EncodeClusterMap(map);
+    EXPECT_EQ(bytes[0], 3);
+    EXPECT_EQ(*DecodeClusterMap(bytes), map);
+    map.groups[1].withdrawn.clear();
+    map.groups[1].withdrawn_at = 0;
+    EXPECT_EQ(EncodeClusterMap(map)[0], per_five == 1 ? 1 : 2);
+  }
+}
+
 // The largest map there may be fits into one message between nodes.
 TEST(DirectoryCodec, TheLargestMapIsBelowAMegabyte) {
   ClusterMap map = MapOf({5, 5, 5});
@@ -765,8 +868,13 @@ TEST(DirectoryCodec, TheLargestMapIsBelowAMegabyte) {
   for (size_t i = 0; i < kSlotCount; ++i) {
     map.groups[i].id = map.slots[i] = GroupId(i);
   }
-  ASSERT_TRUE(CheckClusterMap(map).ok());
-  EXPECT_LT(EncodeClusterMap(map).size(), 1u << 20);
+  for (size_t i = 0; i < kMaxWithdrawn; ++i) {
+    GroupInfo& of = map.groups[i % kSlotCount];
+    of.withdrawn.push_back(NodeId(1'015 + of.withdrawn.size()));
+    of.withdrawn_at = uint64_t{1} << 40;
+  }
+  ASSERT_TRUE(CheckClusterMap(map).ok()) << CheckClusterMap(map);
+  EXPECT_LT(EncodeClusterMap(map).size(), size_t{1} << 20);
 }
 
 }  // namespace
