@@ -48,7 +48,12 @@ constexpr int kMaxNewFiles = 8;
 constexpr int kMaxDirectFiles = 2 * kMaxNewFiles;
 constexpr char kNewFilesProperty[] = "rocksdb.num-files-at-level0";
 constexpr double kBloomBitsPerKey = 10;  // 1 % false positives
-constexpr size_t kBlockBytes = 16 << 10;
+// A write reads what it replaces, and all of the block that has it.
+constexpr size_t kBlockBytes = 4 << 10;
+// A store that is smaller has one level below the newest files: these are
+// merged with all of it, which with so many of them rewrites less than one
+// more level in between would. Merging takes up to as much free space.
+constexpr uint64_t kLevelBaseBytes = uint64_t{4} << 30;
 constexpr size_t kBatchReserveBytes = 64 << 10;
 constexpr size_t kBytesPerSync = 1 << 20;
 constexpr size_t kInfoLogBytes = 16 << 20;
@@ -300,10 +305,14 @@ rocksdb::BlockBasedTableOptions TableOptions(const EngineOptions& options) {
   table.block_size = kBlockBytes;
   table.format_version = 5;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(kBloomBitsPerKey));
-  // All files are open at all times; in the cache their indexes and filters
-  // are bounded by it, and those of the newest files stay there.
+  // All files are open at all times, and every read needs their indexes and
+  // filters, some three bytes for each key: they stay, counted as a part of the
+  // cache, and are not looked for in it.
   table.cache_index_and_filter_blocks = true;
-  table.pin_l0_filter_and_index_blocks_in_cache = true;
+  table.metadata_cache_options.top_level_index_pinning =
+      rocksdb::PinningTier::kAll;
+  table.metadata_cache_options.unpartitioned_pinning =
+      rocksdb::PinningTier::kAll;
   table.data_block_index_type =
       rocksdb::BlockBasedTableOptions::kDataBlockBinaryAndHash;
   return table;
@@ -324,6 +333,7 @@ rocksdb::Options MakeOptions(const std::string& dir,
   o.write_buffer_size = options.write_buffer_bytes;
   o.max_write_buffer_number = kMaxWriteBuffers;
   o.level_compaction_dynamic_level_bytes = true;
+  o.max_bytes_for_level_base = kLevelBaseBytes;
   o.level0_file_num_compaction_trigger = kMaxNewFiles;
   // Level 0, then the levels that are in use. A file of level 0 lives for
   // seconds. The last level is written anew with every compaction of a store

@@ -117,7 +117,8 @@ std::vector<Setting> MakeTable() {
      "buffers of the store, and three times for what is in front of them,\n"
      "values that were written lately among it."},
     {"storage", "block_cache_bytes", Number(&S::block_cache_bytes, Unit::kBytes, 0, kTiB),
-     "Memory for user data read from files."},
+     "Memory for user data read from files, and for the indexes and filters of\n"
+     "all files: some three bytes for each key, kept even where that is more."},
     {"storage", "storage_threads", Number(&S::storage_threads, Unit::kNone, 1, 64),
      "Background threads for flushes and compactions of user data."},
     {"storage", "disk_reserve_bytes", Number(&S::disk_reserve_bytes, Unit::kBytes, 0, kTiB),
