@@ -168,7 +168,7 @@ absl::Status Applier::SetTargetOf(GroupInfo* group, const NodeIds& target) {
   }
   for (raft::NodeId id : group->target) {
     if (Has(target, id) || Has(group->members, id)) continue;
-    if (KV739_PLANTED(M7_withdrawn_goes_at_once)) continue;
+    if (KV739_PLANTED(M8_withdrawn_goes_at_once)) continue;
     Insert(&group->withdrawn, id);
     group->withdrawn_at = map_.epoch + 1;
   }
