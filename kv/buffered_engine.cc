@@ -15,6 +15,7 @@
 // Ingestion::Commit() do it where they are called. write_out_mutex_ makes it
 // one at a time and is held while the engine below is written to; whoever
 // reads or applies never takes it.
+#include <array>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -144,8 +145,28 @@ class BufferedEngine : public Engine {
     return true;
   }
 
-  void Prefetch(absl::Span<const uint64_t> hashes) const override {
-    table_.Prefetch(hashes);
+  void ReadTogether(absl::Span<KeyRead> reads) const override {
+    std::array<uint64_t, kMaxReadTogether> hashes;
+    size_t count = 0;
+    for (const KeyRead& read : reads) hashes[count++] = read.key.hash;
+    table_.Prefetch(absl::MakeConstSpan(hashes.data(), count));
+    std::array<KeyRead, kMaxReadTogether> below;
+    std::array<KeyRead*, kMaxReadTogether> origins;
+    count = 0;
+    for (KeyRead& read : reads) {
+      RecordRef record;
+      if (table_.Find(read.key, &record) == BufferTable::Where::kBelow) {
+        below[count] = read;
+        origins[count++] = &read;
+        continue;
+      }
+      read.done = true;
+      read.found = record && !record->deleted();
+      if (read.found) read.value->Lend(std::move(record));
+    }
+    if (count == 0) return;
+    below_->ReadTogether(absl::MakeSpan(below.data(), count));
+    for (size_t n = 0; n < count; ++n) *origins[n] = below[n];
   }
 
   std::unique_ptr<View> NewView() const override {

@@ -28,6 +28,15 @@ struct HashedKey {
 };
 uint64_t HashKey(absl::string_view key);
 
+// One of several keys that are read together.
+struct KeyRead {
+  HashedKey key;
+  LentValue* value = nullptr;
+  bool done = false;   // in: has to be false
+  bool found = false;  // when done
+};
+inline constexpr size_t kMaxReadTogether = 32;
+
 // Changes that take effect together or not at all. For the engine that made it
 // only.
 class Batch {
@@ -120,10 +129,10 @@ class Engine {
                                     LentValue* value) const {
     return Get(key.bytes, value->copy());
   }
-  // Keys with these hashes are about to be read and written: what is in memory
-  // of them may be brought nearer to the processor, for all at once. Changes
-  // nothing and never waits for the disk.
-  virtual void Prefetch(absl::Span<const uint64_t> /*hashes*/) const {}
+  // Reads many keys at once where that is cheaper than one by one. What is not
+  // `done` then, be it for an error or because nothing is gained, is to be read
+  // by Read(). At most kMaxReadTogether.
+  virtual void ReadTogether(absl::Span<KeyRead> /*reads*/) const {}
   virtual std::unique_ptr<View> NewView() const = 0;
 
   // Everything applied before the call is durable on return. May take long.

@@ -27,27 +27,41 @@ PendingWrites::Item* PendingWrites::Name(absl::string_view key) {
   return &item;
 }
 
-void PendingWrites::Prefetch(const Engine& engine) {
-  hashes_.clear();
-  for (; prefetched_ < used_; ++prefetched_) {
-    if (!items_[prefetched_].read_done_) {
-      hashes_.push_back(items_[prefetched_].hash_);
+bool PendingWrites::Item::Decode() {
+  read_done_ = found_ =
+      DecodeValueRecord(data_key_, lent_.bytes(), &version_, &value_);
+  return found_;
+}
+
+void PendingWrites::ReadTogether(const Engine& engine) {
+  while (looked_at_ < used_) {
+    reads_.clear();
+    const size_t first = looked_at_;
+    for (; looked_at_ < used_ && reads_.size() < kMaxReadTogether;
+         ++looked_at_) {
+      Item& item = items_[looked_at_];
+      if (!item.read_done_) reads_.push_back({item.data_key(), &item.lent_});
+    }
+    engine.ReadTogether(absl::MakeSpan(reads_));
+    auto read = reads_.begin();
+    for (size_t n = first; n < looked_at_; ++n) {
+      Item& item = items_[n];
+      if (item.read_done_) continue;
+      if (read->done && !read->found) item.read_done_ = true;
+      // A record that is none is found again, and told, by Read().
+      if (read->done && read->found) item.Decode();
+      ++read;
     }
   }
-  if (!hashes_.empty()) engine.Prefetch(hashes_);
 }
 
 absl::Status PendingWrites::Read(const Engine& engine, Item* item) {
   if (item->read_done_) return absl::OkStatus();
   absl::StatusOr<bool> found = engine.Read(item->data_key(), &item->lent_);
   if (!found.ok()) return found.status();
-  if (*found) {
-    if (!DecodeValueRecord(item->data_key_, item->lent_.bytes(),
-                           &item->version_, &item->value_)) {
-      return absl::DataLossError(
-          absl::StrCat("group ", group_.value(), ": damaged value"));
-    }
-    item->found_ = true;
+  if (*found && !item->Decode()) {
+    return absl::DataLossError(
+        absl::StrCat("group ", group_.value(), ": damaged value"));
   }
   item->read_done_ = true;
   return absl::OkStatus();
@@ -71,7 +85,7 @@ void PendingWrites::Clear() {
   by_key_.clear();
   for (size_t n = 0; n < used_; ++n) items_[n].Reset();
   if (items_.size() > kItemsKept) items_.resize(kItemsKept);
-  used_ = prefetched_ = 0;
+  used_ = looked_at_ = 0;
 }
 
 }  // namespace kv739::kv

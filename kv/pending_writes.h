@@ -50,6 +50,8 @@ class PendingWrites {
     friend class PendingWrites;
     HashedKey data_key() const { return {data_key_, hash_}; }
     void Reset();
+    // What lent_ holds now is the record. False when it is none.
+    bool Decode();
 
     std::string data_key_;  // the engine's
     uint64_t hash_ = 0;     // of it
@@ -67,8 +69,9 @@ class PendingWrites {
   // The item of a key, the same one for all writes of the batch to it. It lives
   // until Clear().
   Item* Name(absl::string_view key);
-  // All that were named and not read are read soon: see Engine::Prefetch().
-  void Prefetch(const Engine& engine);
+  // Reads all that were named and not read as far as that is cheaper together;
+  // Read() does the rest, and says what is wrong.
+  void ReadTogether(const Engine& engine);
   // Reads the item unless that was done. DATA_LOSS for a record that is none.
   absl::Status Read(const Engine& engine, Item* item);
   // Adds the records of all keys that were changed, in the order in which
@@ -100,11 +103,11 @@ class PendingWrites {
   const raft::GroupId group_;
   std::deque<Item> items_;  // stays in place as it grows
   size_t used_ = 0;         // of items_
-  size_t prefetched_ = 0;   // of those
+  size_t looked_at_ = 0;    // of those, by ReadTogether()
   absl::flat_hash_set<Item*, Hash, Equal> by_key_;
   std::string key_buffer_;
   std::string record_buffer_;
-  std::vector<uint64_t> hashes_;
+  std::vector<KeyRead> reads_;
 };
 
 }  // namespace kv739::kv

@@ -12,6 +12,7 @@
 #include <rocksdb/table.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <memory>
@@ -246,6 +247,27 @@ class RocksEngine : public Engine {
   absl::StatusOr<bool> Get(absl::string_view key,
                            std::string* value) const override {
     return kv::Get(db_.get(), rocksdb::ReadOptions(), key, value);
+  }
+
+  // Filters, indexes and files are gone through once for all.
+  void ReadTogether(absl::Span<KeyRead> reads) const override {
+    if (reads.size() < 2) return;
+    std::array<rocksdb::Slice, kMaxReadTogether> keys;
+    std::array<rocksdb::PinnableSlice, kMaxReadTogether> values;
+    std::array<rocksdb::Status, kMaxReadTogether> statuses;
+    for (size_t n = 0; n < reads.size(); ++n) {
+      keys[n] = ToSlice(reads[n].key.bytes);
+    }
+    db_->MultiGet(rocksdb::ReadOptions(), db_->DefaultColumnFamily(),
+                  reads.size(), keys.data(), values.data(), statuses.data());
+    for (size_t n = 0; n < reads.size(); ++n) {
+      const rocksdb::Status& status = statuses[n];
+      reads[n].done = status.ok() || status.IsNotFound();
+      reads[n].found = status.ok();
+      if (reads[n].found) {
+        reads[n].value->copy()->assign(values[n].data(), values[n].size());
+      }
+    }
   }
 
   std::unique_ptr<View> NewView() const override {

@@ -280,7 +280,7 @@ class StateMachineImpl : public StateMachine {
       decoded[n].command = *command;
       if (IsWrite(command->op)) decoded[n].item = pending_.Name(command->key);
     }
-    if (prefetch) pending_.Prefetch(*engine_);
+    if (prefetch) pending_.ReadTogether(*engine_);
   }
 
   absl::Status ApplyEntry(const raft::Entry& entry, const Decoded& decoded,

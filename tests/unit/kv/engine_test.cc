@@ -15,6 +15,7 @@
 #include <fstream>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -60,6 +61,28 @@ std::string ReadDurable(const Engine& engine, absl::string_view key) {
   const absl::StatusOr<bool> found = engine.GetDurable(key, &value);
   EXPECT_TRUE(found.ok()) << found.status();
   return found.ok() && *found ? value : "(none)";
+}
+
+// Reads these together and sees that what is done is right; how many were.
+size_t CheckTogether(const Engine& engine,
+                     const std::map<std::string, std::string>& expected,
+                     const std::set<std::string>& keys) {
+  std::vector<LentValue> values(keys.size());
+  std::vector<KeyRead> reads;
+  for (const std::string& key : keys) {
+    reads.push_back({{key, HashKey(key)}, &values[reads.size()]});
+  }
+  engine.ReadTogether(absl::MakeSpan(reads));
+  size_t done = 0;
+  for (const KeyRead& read : reads) {
+    if (!read.done) continue;
+    ++done;
+    const auto it = expected.find(std::string(read.key.bytes));
+    EXPECT_EQ(read.found, it != expected.end()) << read.key.bytes;
+    if (!read.found || it == expected.end()) continue;
+    EXPECT_EQ(read.value->bytes(), absl::string_view(it->second));
+  }
+  return done;
 }
 
 class EngineTest : public testing::TestWithParam<TestEngine::Kind> {
@@ -184,6 +207,7 @@ TEST_P(EngineTest, BehavesLikeAMap) {
   // What a crash may leave: the state of the last flush, or a later one where
   // what is applied becomes durable by itself.
   std::vector<Pairs> durable = {{}};
+  size_t together = 0;
   for (int round = 0; round < 300; ++round) {
     const auto batch = engine_->NewBatch();
     for (int n = random() % 20; n >= 0; --n) {
@@ -204,6 +228,11 @@ TEST_P(EngineTest, BehavesLikeAMap) {
       }
     }
     ASSERT_TRUE(engine_->Apply(batch.get()).ok());
+    std::set<std::string> keys;
+    for (uint64_t n = random() % (kMaxReadTogether + 1); n > 0; --n) {
+      keys.insert(absl::StrCat("k", random() % 50));
+    }
+    together += CheckTogether(*engine_.operator->(), now, keys);
     ASSERT_EQ(All(*engine_->NewView(), "", "z"), Pairs(now.begin(), now.end()));
     if (GetParam() == TestEngine::Kind::kDirect) {
       durable.emplace_back(now.begin(), now.end());
@@ -219,6 +248,9 @@ TEST_P(EngineTest, BehavesLikeAMap) {
       durable = {left};
       now = {left.begin(), left.end()};
     }
+  }
+  if (GetParam() != TestEngine::Kind::kMemory) {
+    EXPECT_GT(together, 1000u);
   }
 }
 
@@ -376,6 +408,7 @@ TEST(RocksEngine, DamagedDataIsDataLossAndNeverAWrongAnswer) {
   std::string value;
   EXPECT_EQ((*engine)->Get("key0", &value).status().code(),
             absl::StatusCode::kDataLoss);
+  EXPECT_EQ(CheckTogether(**engine, {}, {"key0", "key1"}), 0u);
   EXPECT_EQ(
       (*engine)
           ->NewView()

@@ -172,8 +172,8 @@ class FailingEngine : public Engine {
     if (!read_error.ok()) return read_error;
     return engine_->Read(key, value);
   }
-  void Prefetch(absl::Span<const uint64_t> hashes) const override {
-    engine_->Prefetch(hashes);
+  void ReadTogether(absl::Span<KeyRead> reads) const override {
+    if (read_error.ok()) engine_->ReadTogether(reads);
   }
   std::unique_ptr<View> NewView() const override { return engine_->NewView(); }
   absl::Status Flush() override { return engine_->Flush(); }
