@@ -7,8 +7,10 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include <atomic>
 #include <chrono>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "client/fork.h"
@@ -91,8 +93,32 @@ struct Client::WakeUp : Completion {
   }
 };
 
-Client::Network::Network() { grpc_init(); }
-Client::Network::~Network() { grpc_shutdown_blocking(); }
+namespace {
+
+std::atomic<int> networks{0};
+// Nobody else in the process used gRPC when the first of them was made.
+std::atomic<bool> grpc_is_ours{false};
+// gRPC's own threads let go of what they hold when they come to it, and it has
+// no way to wait for them. Somebody else may use it by now, hence the bound.
+constexpr int kMaxShutdownWaits = 250;
+constexpr std::chrono::milliseconds kShutdownWait(1);
+
+}  // namespace
+
+Client::Network::Network() {
+  if (networks.fetch_add(1) == 0) grpc_is_ours = grpc_is_initialized() == 0;
+  grpc_init();
+}
+
+// A process without an open client may fork, and its child open one: gRPC has
+// to be at its end then.
+Client::Network::~Network() {
+  grpc_shutdown_blocking();
+  if (networks.fetch_sub(1) != 1 || !grpc_is_ours) return;
+  for (int n = 0; n < kMaxShutdownWaits && grpc_is_initialized() != 0; ++n) {
+    std::this_thread::sleep_for(kShutdownWait);
+  }
+}
 
 Client::Client(kv::ClusterMap map, const Options& options)
     : file_map_(std::move(map)),

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -64,9 +65,13 @@ TEST(ForkTest, AChildOfAProcessWithoutAnOpenClientOpensItsOwn) {
   ASSERT_GT(read(names[0], config, sizeof(config) - 1), 0);
   close(stop[0]);
   const auto use = [&](int expected) {
-    if (kv739_init(config) != 0) return 1;
-    if (kv739_put("k", "v", nullptr) != expected) return 2;
-    return kv739_shutdown() == 0 ? 0 : 3;
+    const auto fails = [](int code) {
+      std::cerr << "step " << code << ": " << kv739_last_error() << std::endl;
+      return code;
+    };
+    if (kv739_init(config) != 0) return fails(1);
+    if (kv739_put("k", "v", nullptr) != expected) return fails(2);
+    return kv739_shutdown() == 0 ? 0 : fails(3);
   };
   EXPECT_EQ(InChild([&] { return use(1); }), 0);
   // A client that was closed again leaves nothing behind.
