@@ -63,6 +63,7 @@ class TestEngine {
 
   explicit TestEngine(Kind kind) : kind_(kind) { Reopen(); }
 
+  Kind kind() const { return kind_; }
   Engine* get() { return engine_.get(); }
   Engine* operator->() { return engine_.get(); }
 
@@ -304,7 +305,12 @@ class TestGroup {
     machine_.reset();
     engine_.Crash();
     Open();
-    EXPECT_EQ(machine_->applied(), *durable);
+    // Its thread may have written out more since durable() was asked.
+    if (engine_.kind() == TestEngine::Kind::kDirect) {
+      EXPECT_GE(machine_->applied().index, durable->index);
+    } else {
+      EXPECT_EQ(machine_->applied(), *durable);
+    }
   }
   void CrashAndReplay() {
     Crash();
