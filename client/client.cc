@@ -25,6 +25,14 @@ constexpr Instant kIdleBeforeSleep = 1000 * kMillisecond;
 // Completions that are handled between two looks at the clock.
 constexpr int kDrain = 64;
 
+std::atomic<int> networks{0};
+// Nobody else in the process used gRPC when the first of them was made.
+std::atomic<bool> grpc_is_ours{false};
+// gRPC's own threads let go of what they hold when they come to it, and it has
+// no way to wait for them. Somebody else may use it by now, hence the bound.
+constexpr int kMaxShutdownWaits = 250;
+constexpr std::chrono::milliseconds kShutdownWait(1);
+
 thread_local bool in_callback = false;
 thread_local const void* client_of_thread = nullptr;
 
@@ -92,18 +100,6 @@ struct Client::WakeUp : Completion {
     client->waking_ = false;
   }
 };
-
-namespace {
-
-std::atomic<int> networks{0};
-// Nobody else in the process used gRPC when the first of them was made.
-std::atomic<bool> grpc_is_ours{false};
-// gRPC's own threads let go of what they hold when they come to it, and it has
-// no way to wait for them. Somebody else may use it by now, hence the bound.
-constexpr int kMaxShutdownWaits = 250;
-constexpr std::chrono::milliseconds kShutdownWait(1);
-
-}  // namespace
 
 Client::Network::Network() {
   if (networks.fetch_add(1) == 0) grpc_is_ours = grpc_is_initialized() == 0;

@@ -133,8 +133,9 @@ class Client : private StreamOwner {
                  uint64_t map_epoch) override;
   void OnBroken(NodeIndex node, const std::string& why) override;
 
-  // gRPC is in use as long as this lives, and gone when it is destroyed, not
-  // some time later on another thread: a fork may follow. Declared first.
+  // gRPC is in use as long as this lives, and gone when the last of them is
+  // destroyed, not some time later on another thread: a fork may follow. It is
+  // waited for, not for ever, unless others used it before. Declared first.
   struct Network {
     Network();
     ~Network();

@@ -44,6 +44,7 @@ void NodePulse::Send() {
         if (!group.Concerns(options_.self)) continue;
         found.insert(group.members.begin(), group.members.end());
         found.insert(group.target.begin(), group.target.end());
+        found.insert(group.withdrawn.begin(), group.withdrawn.end());
       }
       found.erase(options_.self);
       partners_.clear();

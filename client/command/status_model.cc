@@ -328,6 +328,7 @@ void AddServers(const ClusterAnswers& answers, const kv::ClusterFile& file,
     for (const v1::Group& group : answers.map->groups()) {
       busy.insert(group.members().begin(), group.members().end());
       busy.insert(group.target().begin(), group.target().end());
+      busy.insert(group.withdrawn().begin(), group.withdrawn().end());
     }
   }
   for (const ServerAnswer& answer : answers.servers) {

@@ -12,17 +12,6 @@
 namespace kv739::server {
 namespace {
 
-using raft::Index;
-using raft::NodeId;
-using raft::Term;
-using testing::Ids;
-using testing::kCandidateTimeout;
-using testing::KeeperTest;
-using testing::kRepeat;
-using testing::kReplaceAfter;
-using testing::NodeIds;
-using testing::TestOptions;
-
 // ---- replacing who is away ----
 
 TEST_F(KeeperTest, AVoterThatIsAwayForTooLongIsReplacedByASpare) {

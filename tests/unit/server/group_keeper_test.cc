@@ -13,16 +13,6 @@
 namespace kv739::server {
 namespace {
 
-using raft::Configuration;
-using raft::Index;
-using raft::NodeId;
-using raft::Term;
-using testing::Ids;
-using testing::kCandidateTimeout;
-using testing::KeeperTest;
-using testing::kRepeat;
-using testing::kReplaceAfter;
-
 // ---- the way to a target ----
 
 TEST_F(KeeperTest, ASettledGroupIsLeftAlone) {

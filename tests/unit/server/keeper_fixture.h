@@ -11,7 +11,7 @@
 
 #include "server/group_keeper.h"
 
-namespace kv739::server::testing {
+namespace kv739::server {
 
 using raft::Configuration;
 using raft::Index;
@@ -122,6 +122,6 @@ class KeeperTest : public ::testing::Test {
   uint64_t now = 5000;
 };
 
-}  // namespace kv739::server::testing
+}  // namespace kv739::server
 
 #endif  // KV739_TESTS_UNIT_SERVER_KEEPER_FIXTURE_H_
