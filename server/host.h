@@ -44,6 +44,8 @@
 
 namespace kv739::server {
 
+class ClientSockets;
+
 struct HostOptions {
   raft::NodeId self;
   raft::Options raft;  // `self` is filled in
@@ -73,6 +75,8 @@ struct HostParts {
   MapHolder* maps = nullptr;
   Background* background = nullptr;
   DiskMonitor* disk = nullptr;  // may be null: there is always room
+  // By which answers leave; may be null.
+  ClientSockets* client_sockets = nullptr;
   // On the file system of the store, for files under way.
   std::string install_dir;
   raft::Random* random = nullptr;

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "server/client_sockets.h"
 #include "server/logging.h"
 
 namespace kv739::server {
@@ -474,6 +475,8 @@ void Loop::StartHashes(Turn& turn) {
 
 void Loop::CarryOut(Turn& turn) {
   if (!turn.reads.empty()) ServeReads(turn);
+  const ClientSockets::Burst burst(parts_.client_sockets, turn.replies.size(),
+                                   turn.now_nanos);
   for (auto& [sink, reply] : turn.replies) sink->Deliver(std::move(reply));
   // Answers of one stream come one after the other mostly; a second Flush of
   // it does nothing.

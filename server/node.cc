@@ -20,6 +20,7 @@
 #include "kv/cluster_map.h"
 #include "kv/engine.h"
 #include "kv739/version.h"
+#include "server/client_sockets.h"
 #include "server/clock.h"
 #include "server/data_directory.h"
 #include "server/host.h"
@@ -181,6 +182,7 @@ class NodeImpl : public Node {
   std::unique_ptr<wal::FileSystem> file_system_;
   std::unique_ptr<wal::Wal> wal_;
   std::unique_ptr<wal::WalThread> wal_thread_;
+  ClientSockets client_sockets_;
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<BackgroundThread> background_;
   std::unique_ptr<MapSaver> map_saver_;
@@ -288,6 +290,7 @@ absl::Status NodeImpl::Listen() {
   options.listen = address_;
   options.address = address_;
   options.tick_ms = settings_.tick_ms;
+  options.client_sockets = &client_sockets_;
   options.admin.allow_remote = settings_.allow_remote_admin;
   options.admin.allow_die = settings_.allow_die;
   options.admin.stop = [this] {
@@ -355,6 +358,7 @@ absl::Status NodeImpl::StartHost() {
   parts.log = wal_thread_.get();
   parts.transport = rpc_->transport();
   parts.clock = Clock::Real();
+  parts.client_sockets = &client_sockets_;
   parts.maps = &maps_;
   parts.background = background_.get();
   disk_ = std::make_unique<DiskMonitor>(

@@ -115,6 +115,9 @@ void RpcServer::Accept(std::vector<Socket> sockets) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
         connection;
     connection.listener_fd = listener;
+    if (options_.client_sockets != nullptr) {
+      options_.client_sockets->Add(socket.fd());
+    }
     connection.fd = socket.Release();
     clients_->HandleNewConnection(&connection);
   };

@@ -29,6 +29,7 @@
 #include "raft/v1/raft.grpc.pb.h"
 #include "server/acceptor.h"
 #include "server/admin_service.h"
+#include "server/client_sockets.h"
 #include "server/cluster_service.h"
 #include "server/health.h"
 #include "server/key_value_service.h"
@@ -57,6 +58,9 @@ struct RpcServerOptions {
   TcpTransport::Options transport;  // names cluster and node, too
   SnapshotService::Options snapshots;
   NodeService::Rules node;  // its cluster is the transport's
+  // Gets the sockets of clients; null: nobody needs them. Must outlive the
+  // server.
+  ClientSockets* client_sockets = nullptr;
   Clock* clock = Clock::Real();
 };
 
