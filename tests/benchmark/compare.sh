@@ -14,7 +14,8 @@ usage: tests/benchmark/compare.sh [OPTION...]
   --seconds S      that each row is measured (5), after --warmup S (1)
   --rows A,B,...   rows to run (all): put-unary-1 put-unary-64 put-unary-256
                    put-threads-64 put-async-1000 get-unary-64 get-threads-64
-                   a-threads-64 b-threads-64 c-threads-64 f-threads-64 p99
+                   a-threads-64 b-threads-64 c-threads-64 e-threads-64
+                   f-threads-64 p99
   --curve          also the rows of the pictures of plot.py
   --keys N         100000, of 16 bytes; --value-size N (256)
   --out DIR        where the JSON goes (a new folder below .local/compare)
@@ -28,7 +29,7 @@ TEXT
 die() { echo "compare.sh: $*" >&2; exit 2; }
 
 ALL_ROWS=(put-unary-1 put-unary-64 put-unary-256 put-threads-64 put-async-1000 get-unary-64
-  get-threads-64 a-threads-64 b-threads-64 c-threads-64 f-threads-64 p99)
+  get-threads-64 a-threads-64 b-threads-64 c-threads-64 e-threads-64 f-threads-64 p99)
 rounds=5 seconds=5 warmup=1 keys=100000 value_size=256 rows=("${ALL_ROWS[@]}") curve='' out=''
 number() { [[ $2 =~ ^[0-9]+([.][0-9]+)?$ ]] || die "$1 takes a number, not '$2'"; echo "$2"; }
 while (($#)); do

@@ -24,6 +24,7 @@ ROWS = {
     "a-threads-64": ("YCSB A, 64 threads", RATE),
     "b-threads-64": ("YCSB B, 64 threads", RATE),
     "c-threads-64": ("YCSB C, 64 threads", RATE),
+    "e-threads-64": ("YCSB E (scans in the order of the store; etcd: of the keys), 64 threads", RATE),
     "f-threads-64": ("YCSB F, 64 threads", RATE),
     "p99": ("put, unary gRPC, at etcd's saturation, p99", ("p99_ms", "ms", 1)),
 }
