@@ -56,8 +56,8 @@ struct ScanPage {
   uint32_t next_slot = kSlotCount;
   std::string next_from;
 
-  // How much was looked at, in keys or their like.
-  uint64_t work() const { return entries.size() + seeks; }
+  // What it cost, in small keys or their like.
+  uint64_t work() const { return entries.size() + seeks + bytes / 1024; }
 };
 
 // See StateMachine::Scan().

@@ -30,6 +30,8 @@ server::OpKind KindOf(client::OpKind kind) {
       return server::OpKind::kCompareAndSwap;
     case client::OpKind::kOpenSession:
       return server::OpKind::kOpenSession;
+    case client::OpKind::kScan:
+      return server::OpKind::kScan;
   }
   return server::OpKind::kGet;
 }
