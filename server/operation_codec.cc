@@ -105,6 +105,7 @@ void EncodeResponse(Reply* in, v1::OpenSessionResponse* out) {
 }
 
 void EncodeResponse(Reply* in, v1::ScanResponse* out) {
+  if (in->page == nullptr) return;
   kv::ScanPage& page = *in->page;
   out->mutable_entries()->Reserve(static_cast<int>(page.entries.size()));
   for (kv::ScanPage::Entry& entry : page.entries) {
