@@ -10,10 +10,9 @@ namespace {
 
 // Bytes of an operation on the wire, roughly; bounds messages.
 size_t WireSize(const Request& request) {
-  const size_t scan =
-      request.scan == nullptr
-          ? 0
-          : request.scan->from.size() + request.scan->prefix.size();
+  const size_t scan = request.scan == nullptr ? 0
+                                              : request.scan->from.size() +
+                                                    request.scan->prefix.size();
   return request.key.size() + request.value.size() + scan + 64;
 }
 

@@ -45,8 +45,8 @@ struct Request {
   OpKind kind = OpKind::kGet;
   std::string key;
   std::string value;
-  kv::Version expected = 0;  // kCas
-  raft::GroupId group;       // kOpenSession
+  kv::Version expected = 0;                 // kCas
+  raft::GroupId group;                      // kOpenSession
   std::shared_ptr<const ScanRequest> scan;  // kScan, which has no key
 
   bool IsWrite() const {

@@ -63,8 +63,8 @@ class Pager {
 
  private:
   absl::Status Damaged(absl::string_view what) const {
-    return absl::DataLossError(absl::StrCat(
-        "group ", group_.value(), ": damaged or malformed ", what));
+    return absl::DataLossError(absl::StrCat("group ", group_.value(),
+                                            ": damaged or malformed ", what));
   }
   void EndAt(uint32_t slot, absl::string_view from) {
     page_->more = slot < kSlotCount;
@@ -91,10 +91,10 @@ class Pager {
     const absl::string_view wanted =
         request_.keys_only ? absl::string_view() : value;
     const uint64_t bytes = key.size() + wanted.size() + kScanEntryOverhead;
-    *full = !page_->entries.empty() &&
-            (page_->entries.size() == max_keys_ ||
-             page_->bytes + bytes > max_bytes_ ||
-             read_ + value.size() > kMaxScanReadBytes);
+    *full =
+        !page_->entries.empty() && (page_->entries.size() == max_keys_ ||
+                                    page_->bytes + bytes > max_bytes_ ||
+                                    read_ + value.size() > kMaxScanReadBytes);
     if (*full) {
       EndAt(slot, key);
       return absl::OkStatus();

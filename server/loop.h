@@ -44,9 +44,9 @@ struct WakeEvent {};  // nothing but a turn
 // Anything rare: runs with the loop owned.
 using CallEvent = absl::AnyInvocable<void(Turn&)>;
 
-using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
-                                DurableEvent, FetchedEvent, WakeEvent,
-                                CallEvent>;
+using InboxEvent =
+    std::variant<std::vector<Operation>, PeerEvent, TickEvent, DurableEvent,
+                 FetchedEvent, WakeEvent, CallEvent>;
 
 class Loop {
  public:

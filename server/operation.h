@@ -102,7 +102,7 @@ struct Operation {
   kv::SessionId session = 0;
   kv::Sequence sequence = 0;
   kv::Sequence floor = 0;
-  raft::GroupId group = raft::kNoGroup;  // kOpenSession
+  raft::GroupId group = raft::kNoGroup;   // kOpenSession
   std::shared_ptr<kv::ScanRequest> scan;  // of scans, which have no key
   uint64_t start_nanos = 0;  // Clock::MonotonicNanos() when it arrived
 };

@@ -57,8 +57,10 @@ CLI::App* AddVerb(CLI::App* app, const char* name, const char* what,
 
 constexpr char kScanHelp[] =
     "In the order of the store: by slot (a hash of the key), then by key; not\n"
-    "sorted over all. One line for each: key, tab, value, with bytes that are no\n"
-    "text as \\xNN. It is no snapshot: a key that comes or goes meanwhile may be\n"
+    "sorted over all. One line for each: key, tab, value, with bytes that are "
+    "no\n"
+    "text as \\xNN. It is no snapshot: a key that comes or goes meanwhile may "
+    "be\n"
     "printed or not, all others are, once.";
 
 // The words outlive the parser: verbs run after it is gone.

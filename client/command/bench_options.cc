@@ -36,7 +36,8 @@ Names: ops_per_second, mean_ms, min_ms, p50_ms, p90_ms, p99_ms, p999_ms, max_ms,
 also of one kind ("read.p99_ms"), errors, unknown, not_found, late, dropped.)";
 
 void AddWorkOptions(CLI::App* verb, BenchArguments* a) {
-  verb->add_option("--workload", a->workload, "put, get, a, b, c, d, e or f (a)");
+  verb->add_option("--workload", a->workload,
+                   "put, get, a, b, c, d, e or f (a)");
   verb->add_option("--mix", a->mix,
                    "instead: this percentage of reads, the rest updates")
       ->check(CLI::Range(0, 100));

@@ -1,5 +1,5 @@
-// get, put, del, append, cas, scan: through lib739kv, which finds the leader and
-// makes a repeated write happen once.
+// get, put, del, append, cas, scan: through lib739kv, which finds the leader
+// and makes a repeated write happen once.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -254,9 +254,9 @@ int Scan(Context& context, const ScanArguments& arguments) {
   bool more = true;
   while (more && context.io.out.good()) {
     kv739_scan_result* page = nullptr;
-    const int code = kv739_client_scan(*client, prefix.data(), prefix.size(),
-                                       left, flags, &cursor,
-                                       context.options.timeout_ms, &page);
+    const int code =
+        kv739_client_scan(*client, prefix.data(), prefix.size(), left, flags,
+                          &cursor, context.options.timeout_ms, &page);
     if (code != KV739_OK) {
       return context.Fail(ExitOf(code), kv739_last_error());
     }

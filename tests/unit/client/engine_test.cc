@@ -201,8 +201,8 @@ TEST_F(EngineTest, AScanGoesToTheGroupOfItsSlotAndIsRepeated) {
   // Neither a broken stream nor a server that has lost it ends a read.
   engine_.OnBroken(sent.node, "broken", now_);
   for (const AnswerCode code :
-       {AnswerCode::kUnknown, AnswerCode::kOverloaded,
-        AnswerCode::kUnavailable, AnswerCode::kWrongGroup}) {
+       {AnswerCode::kUnknown, AnswerCode::kOverloaded, AnswerCode::kUnavailable,
+        AnswerCode::kWrongGroup}) {
     std::vector<Sent> next = Take();
     while (next.empty()) {
       Advance(kMillisecond);

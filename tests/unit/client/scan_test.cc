@@ -66,9 +66,8 @@ class ScanTest : public ::testing::Test {
     kv739_scan_cursor cursor = {};
     for (int more = 1; more != 0;) {
       kv739_scan_result* page = nullptr;
-      const int code =
-          kv739_client_scan(client_, prefix.data(), prefix.size(), max_keys,
-                            flags, &cursor, 0, &page);
+      const int code = kv739_client_scan(client_, prefix.data(), prefix.size(),
+                                         max_keys, flags, &cursor, 0, &page);
       EXPECT_EQ(code, KV739_OK) << kv739_last_error();
       if (code != KV739_OK) break;
       if (max_keys > 0) {

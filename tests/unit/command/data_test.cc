@@ -1,5 +1,6 @@
-// get, put, del, append, cas, scan: what goes to stdout, what to stderr, exit codes,
-// and that keys and values arrive byte for byte. One batch is one client.
+// get, put, del, append, cas, scan: what goes to stdout, what to stderr, exit
+// codes, and that keys and values arrive byte for byte. One batch is one
+// client.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -124,8 +124,7 @@ int kv739_client_scan(kv739_client* client, const void* prefix,
   const Slice wanted(prefix, prefix_length);
   if (const int code = Failure(wanted); code != 0) return code;
   auto* page = new kv739_scan_result;
-  const size_t most =
-      max_keys == 0 ? kPageKeys : std::min(kPageKeys, max_keys);
+  const size_t most = max_keys == 0 ? kPageKeys : std::min(kPageKeys, max_keys);
   auto it = client->values.lower_bound(
       std::string(cursor->from, cursor->from_length));
   for (; it != client->values.end() && page->entries.size() < most; ++it) {

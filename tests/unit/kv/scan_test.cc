@@ -31,8 +31,8 @@ class ScanTest : public testing::TestWithParam<TestEngine::Kind> {
  protected:
   ScanPage Page(const ScanRequest& request) {
     ScanPage page;
-    const absl::Status status = group_.machine().Scan(
-        *group_.engine().NewView(), request, &page);
+    const absl::Status status =
+        group_.machine().Scan(*group_.engine().NewView(), request, &page);
     EXPECT_TRUE(status.ok()) << status;
     return page;
   }
@@ -105,8 +105,7 @@ TEST_P(ScanTest, AnEmptyGroupHasOneEmptyPage) {
 TEST_P(ScanTest, NeighboursAndSessionsAreNotSeen) {
   for (uint64_t other : {6, 8}) {
     const raft::GroupId id(other);
-    ASSERT_TRUE(
-        StateMachine::Create(&group_.engine(), id, ThreeVoters()).ok());
+    ASSERT_TRUE(StateMachine::Create(&group_.engine(), id, ThreeVoters()).ok());
     const auto machine = StateMachine::Open(&group_.engine(), id);
     ASSERT_TRUE(machine.ok());
     TestLog log;
@@ -242,7 +241,8 @@ TEST_P(ScanTest, AgreesWithAMap) {
         ScanRequest request;
         if (random() % 2 == 0) request.slot = random() % kSlotCount;
         if (random() % 3 == 0) request.from = key();
-        if (random() % 2 == 0) request.prefix = random() % 2 == 0 ? "a" : "key1";
+        if (random() % 2 == 0)
+          request.prefix = random() % 2 == 0 ? "a" : "key1";
         request.max_keys = 1 + random() % 50;
         request.keys_only = random() % 4 == 0;
         EXPECT_EQ(All(request), ModelFrom(request));
@@ -299,8 +299,8 @@ TEST_P(ScanTest, APageIsOfOneMomentWhateverIsWrittenMeanwhile) {
   int last = 0;
   do {
     ScanPage page;
-    const absl::Status status = ScanGroup(*group_.engine().NewView(), kGroup,
-                                          {}, &page);
+    const absl::Status status =
+        ScanGroup(*group_.engine().NewView(), kGroup, {}, &page);
     ASSERT_TRUE(status.ok()) << status;
     ASSERT_EQ(page.entries.size(), static_cast<size_t>(kKeys));
     const int first = std::stoi(page.entries.front().value);

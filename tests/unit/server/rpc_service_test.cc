@@ -99,8 +99,8 @@ TEST_F(RpcServiceTest, ScansCarryAllTheirFields) {
     const grpc::Status status = stub_->Scan(&context, request, &response);
     handler_.Sync();
     ASSERT_TRUE(status.ok()) << status.error_message();
-    EXPECT_EQ(kind, consistency == v1::STALE ? OpKind::kScanStale
-                                             : OpKind::kScan);
+    EXPECT_EQ(kind,
+              consistency == v1::STALE ? OpKind::kScanStale : OpKind::kScan);
     EXPECT_EQ(seen.slot, 11u);
     EXPECT_EQ(seen.from, "from");
     EXPECT_EQ(seen.prefix, "prefix");

@@ -47,8 +47,7 @@ void Fill(HostCluster& cluster, int keys) {
   }
 }
 
-uint64_t Answered(HostCluster& cluster, int node, OpKind kind,
-                  ReplyCode code) {
+uint64_t Answered(HostCluster& cluster, int node, OpKind kind, ReplyCode code) {
   return cluster.Stats(node)
       .replies[static_cast<int>(kind)][static_cast<int>(code)];
 }
@@ -100,8 +99,7 @@ TEST(ScanHost, LimitsAreNamed) {
   EXPECT_EQ(cluster.answers()->Of(7).page, nullptr);
   Reply reply = cluster.Call(Scan(0, std::string(257, 'k')));
   EXPECT_EQ(reply.code, ReplyCode::kInvalidArgument);
-  EXPECT_EQ(reply.message,
-            "`from` has 257 bytes; the limit of keys is 256");
+  EXPECT_EQ(reply.message, "`from` has 257 bytes; the limit of keys is 256");
   scan = Scan(0);
   scan.scan->prefix = std::string(257, 'k');
   EXPECT_EQ(cluster.Call(scan).message,
@@ -251,8 +249,8 @@ TEST(ScanHost, TheEndOfTheServerAnswersWhatWaits) {
   uint64_t refused = 0;
   for (uint64_t i = 0; i < 40; ++i) {
     ASSERT_TRUE(cluster.answers()->Has(9'000'000 + i)) << i;
-    refused += cluster.answers()->Of(9'000'000 + i).code ==
-               ReplyCode::kUnavailable;
+    refused +=
+        cluster.answers()->Of(9'000'000 + i).code == ReplyCode::kUnavailable;
   }
   EXPECT_GT(refused, 0u);
 }
