@@ -44,16 +44,6 @@ class AsyncOperation : public Operation {
   void* const context_;
 };
 
-// What all single calls have in common, before their request is made.
-int Enter(kv739_client* handle, int timeout_ms, bool synchronous,
-          std::shared_ptr<Client>* client) {
-  if (handle == nullptr) {
-    return Fail(KV739_E_INVALID, "the client is NULL");
-  }
-  *client = handle->client;
-  return CheckUse(client->get(), timeout_ms, synchronous);
-}
-
 struct Arguments {
   OpKind kind;
   const void* key;

@@ -10,7 +10,10 @@ namespace {
 
 // Bytes of an operation on the wire, roughly; bounds messages.
 size_t WireSize(const Request& request) {
-  return request.key.size() + request.value.size() + 64;
+  const size_t scan = request.scan == nullptr ? 0
+                                              : request.scan->from.size() +
+                                                    request.scan->prefix.size();
+  return request.key.size() + request.value.size() + scan + 64;
 }
 
 }  // namespace
@@ -33,7 +36,10 @@ int Engine::Submit(OperationPtr operation, Instant now) {
     return KV739_E_OVERLOADED;
   }
   ++pending_;
-  operation->slot = kv::SlotOf(operation->request.key);
+  const Request& request = operation->request;
+  operation->slot = request.kind == OpKind::kScan
+                        ? static_cast<kv::Slot>(request.scan->slot)
+                        : kv::SlotOf(request.key);
   Begin(operation);
   return KV739_OK;
 }

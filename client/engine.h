@@ -87,6 +87,7 @@ struct Answer {
   kv::Version version = 0;
   std::string value;
   kv::SessionId session = 0;  // open session
+  std::shared_ptr<ScanPage> page;
 };
 
 // What the owner has to do, in any order, without holding its lock.

@@ -56,6 +56,14 @@ void Engine::OnDone(const OperationPtr& operation, Answer answer) {
   outcome.value = std::move(answer.value);
   const bool yes = request.kind == OpKind::kCas ? answer.swapped : answer.found;
   outcome.code = yes ? 0 : 1;
+  if (request.kind == OpKind::kScan) {
+    if (answer.page == nullptr) {
+      FinishFailed(operation, KV739_E_INTERNAL, "the server gave no page");
+      return;
+    }
+    outcome.code = 0;
+    outcome.page = std::move(answer.page);
+  }
   Finish(operation, std::move(outcome));
 }
 

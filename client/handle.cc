@@ -81,6 +81,15 @@ int CheckUse(const Client* client, int timeout_ms, bool synchronous) {
   return KV739_OK;
 }
 
+int Enter(kv739_client* handle, int timeout_ms, bool synchronous,
+          std::shared_ptr<Client>* client) {
+  if (handle == nullptr) {
+    return Fail(KV739_E_INVALID, "the client is NULL");
+  }
+  *client = handle->client;
+  return CheckUse(client->get(), timeout_ms, synchronous);
+}
+
 int RunSync(Client* client, Request request, int timeout_ms, Outcome* outcome) {
   const auto operation = std::make_shared<SyncOperation>(std::move(request));
   operation->deadline = client->DeadlineIn(timeout_ms);

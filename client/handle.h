@@ -25,7 +25,15 @@ struct kv739_result {
   std::string value;
 };
 
+struct kv739_scan_result {
+  std::shared_ptr<kv739::client::ScanPage> page;
+};
+
 namespace kv739::client {
+
+// What all calls on a handle have in common, before their request is made.
+int Enter(kv739_client* handle, int timeout_ms, bool synchronous,
+          std::shared_ptr<Client>* client);
 
 // A client for the servers of a file; `message` says why not.
 int OpenClient(const char* config_file, const Client::Options& options,

@@ -234,6 +234,68 @@ KV739_API int kv739_client_batch_put(kv739_client *client, const kv739_slice *ke
                            const kv739_slice *values, size_t count,
                            int timeout_ms, int *codes, kv739_result **results);
 
+/* ---- scans: many keys, in pages ----
+ *
+ * Keys are given in the order of the store: by slot (a hash of the key, of
+ * which there are 4096), then by key. They are not sorted over slots.
+ * Every page is a linearizable read of one moment. Several pages are not of one
+ * moment: a key that is there from the first page to the last is given exactly
+ * once; one that comes or goes meanwhile is given once or not at all. */
+
+/* Where the next page begins. All zero: at the first key; set anew by every
+ * page. A plain value, which may be copied and kept. */
+typedef struct kv739_scan_cursor {
+  unsigned slot;               /* 4096: at the end */
+  unsigned from_length;        /* of the key in `from`; 0: the slot's first */
+  char from[KV739_MAX_KEY];
+} kv739_scan_cursor;
+/* Sets the cursor to a key, which need not be there. KV739_OK or
+ * KV739_E_INVALID. */
+KV739_API int kv739_scan_cursor_set(kv739_scan_cursor *cursor, const void *key,
+                          size_t key_length);
+
+#define KV739_SCAN_KEYS_ONLY 1 /* values are not sent, and are "" */
+
+/* A page; owned by the caller, or by the library for the time of a callback.
+ * Pointers into it are valid as long as it is. */
+typedef struct kv739_scan_result kv739_scan_result;
+KV739_API void kv739_scan_result_free(kv739_scan_result *result); /* NULL is allowed */
+KV739_API size_t kv739_scan_result_count(const kv739_scan_result *result);
+/* 0 when the last key there is was looked at. */
+KV739_API int kv739_scan_result_more(const kv739_scan_result *result);
+/* Of entry `index`, below the count: NUL-terminated beyond their lengths, which
+ * may be NULL. */
+KV739_API const char *kv739_scan_result_key(const kv739_scan_result *result, size_t index,
+                                  size_t *length);
+KV739_API const char *kv739_scan_result_value(const kv739_scan_result *result,
+                                    size_t index, size_t *length);
+KV739_API uint64_t kv739_scan_result_version(const kv739_scan_result *result,
+                                   size_t index);
+/* Where the next page begins. */
+KV739_API void kv739_scan_result_cursor(const kv739_scan_result *result,
+                              kv739_scan_cursor *cursor);
+
+/* One page of the keys that begin with `prefix` (NULL with length 0: all): at
+ * most max_keys of them, and at most what the servers give in one page (1000
+ * keys, about 1 MiB); max_keys 0: that. KV739_OK or an error, with which
+ * *cursor is as it was and *result NULL. A page may be short or empty though
+ * there is more, where slots of another group begin or few keys match:
+ * kv739_scan_result_more() alone says that all is done. At the end of all keys
+ * another page is empty. */
+KV739_API int kv739_client_scan(kv739_client *client, const void *prefix,
+                      size_t prefix_length, size_t max_keys, int flags,
+                      kv739_scan_cursor *cursor, int timeout_ms,
+                      kv739_scan_result **result);
+/* As the other asynchronous forms; *cursor is copied and not set, which
+ * kv739_scan_result_cursor() does. `result` is NULL for errors. A cursor at the
+ * end is KV739_E_INVALID. */
+typedef void (*kv739_scan_callback)(void *context, int code,
+                                    const kv739_scan_result *result);
+KV739_API int kv739_client_scan_async(kv739_client *client, const void *prefix,
+                            size_t prefix_length, size_t max_keys, int flags,
+                            const kv739_scan_cursor *cursor, int timeout_ms,
+                            kv739_scan_callback done, void *context);
+
 /* As kv739_die. KV739_OK or an error. */
 KV739_API int kv739_client_die(kv739_client *client, const char *server, int clean,
                      int timeout_ms);

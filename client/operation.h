@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "client/lib739kv.h"
@@ -17,18 +18,40 @@
 
 namespace kv739::client {
 
-enum class OpKind { kGet, kPut, kDelete, kAppend, kCas, kOpenSession };
+enum class OpKind { kGet, kPut, kDelete, kAppend, kCas, kOpenSession, kScan };
+
+// Where a page of a scan begins and what it is to have; as proto ScanRequest.
+struct ScanRequest {
+  uint32_t slot = 0;
+  std::string from;
+  std::string prefix;
+  uint32_t max_keys = 0;
+  bool keys_only = false;
+};
+struct ScanPage {
+  struct Entry {
+    std::string key;
+    std::string value;
+    kv::Version version = 0;
+  };
+  std::vector<Entry> entries;
+  bool more = false;
+  uint32_t next_slot = kv::kSlotCount;  // where the next one begins
+  std::string next_from;
+};
 
 // Never changed after it was submitted, so that it may be read anywhere.
 struct Request {
   OpKind kind = OpKind::kGet;
   std::string key;
   std::string value;
-  kv::Version expected = 0;  // kCas
-  raft::GroupId group;       // kOpenSession
+  kv::Version expected = 0;                 // kCas
+  raft::GroupId group;                      // kOpenSession
+  std::shared_ptr<const ScanRequest> scan;  // kScan, which has no key
 
   bool IsWrite() const {
-    return kind != OpKind::kGet && kind != OpKind::kOpenSession;
+    return kind != OpKind::kGet && kind != OpKind::kOpenSession &&
+           kind != OpKind::kScan;
   }
 };
 
@@ -47,6 +70,7 @@ struct Outcome {
   bool found = false;
   kv::Version version = 0;
   std::string value;
+  std::shared_ptr<ScanPage> page;  // of a scan that was done
 };
 
 using NodeIndex = uint32_t;  // of the router's table of addresses

@@ -48,6 +48,15 @@ void FillOperation(const Outgoing& out, v1::Operation* message) {
       FillId(out, cas->mutable_id());
       return;
     }
+    case OpKind::kScan: {
+      v1::ScanRequest* scan = message->mutable_scan();
+      scan->set_slot(request.scan->slot);
+      scan->set_from(request.scan->from);
+      scan->set_prefix(request.scan->prefix);
+      scan->set_max_keys(request.scan->max_keys);
+      scan->set_keys_only(request.scan->keys_only);
+      return;
+    }
     case OpKind::kOpenSession:
       message->mutable_open_session()->set_group(request.group.value());
       return;
@@ -72,6 +81,26 @@ kv::NodeState StateOf(v1::NodeState state) {
     default:
       return kv::NodeState::kActive;
   }
+}
+
+// nullptr when the next page would begin at no place that there is.
+std::shared_ptr<ScanPage> TakePage(v1::ScanResponse* scan) {
+  auto page = std::make_shared<ScanPage>();
+  page->entries.reserve(scan->entries_size());
+  for (v1::ScanResponse::Entry& entry : *scan->mutable_entries()) {
+    page->entries.push_back({std::move(*entry.mutable_key()),
+                             std::move(*entry.mutable_value()),
+                             entry.version()});
+  }
+  page->more = scan->more();
+  if (!page->more) return page;
+  page->next_slot = scan->next_slot();
+  page->next_from = std::move(*scan->mutable_next_from());
+  if (page->next_slot >= kv::kSlotCount ||
+      page->next_from.size() > KV739_MAX_KEY) {
+    return nullptr;
+  }
+  return page;
 }
 
 void TakeError(v1::Error* error, Answer* answer) {
@@ -122,6 +151,9 @@ std::vector<Answer> TakeAnswers(v1::ResultBatch* message) {
       }
       case v1::OperationResult::kOpenSession:
         answer.session = result.open_session().session();
+        break;
+      case v1::OperationResult::kScan:
+        answer.page = TakePage(result.mutable_scan());
         break;
       case v1::OperationResult::KIND_NOT_SET:
         answer.code = AnswerCode::kUnknown;

@@ -113,8 +113,7 @@ void BufferTable::DeleteRange(const DeletedRange& range) {
     Put(RecordRef::Make(old->hash(), old->key(), "", true));
   }
   active_->ranges.push_back(range);
-  active_->cost +=
-      BufferRecord::kOverhead + range.begin.size() + range.end.size();
+  active_->cost += range.cost();
 }
 
 bool BufferTable::Hidden(absl::string_view key) const {
@@ -193,9 +192,43 @@ std::vector<BufferTable::Frozen> BufferTable::Freeze(
   return {frozen_.begin(), frozen_.end()};
 }
 
-BufferTable::Frozen BufferTable::OldestFrozen() const {
+std::vector<BufferTable::Frozen> BufferTable::FreezeForView(
+    absl::FunctionRef<void()> locked) {
+  std::vector<Frozen> frozen = Freeze(locked);
+  for (size_t newer = frozen.size(); newer-- > 1;) {
+    const size_t older = newer - 1;
+    if (!WorthMerging(*frozen[older], *frozen[newer])) continue;
+    if (!BeginMerge()) break;
+    Frozen merged = Generation::Merge(*frozen[older], *frozen[newer]);
+    EndMerge(frozen[older], frozen[newer], merged);
+    frozen[older] = std::move(merged);
+    frozen.erase(frozen.begin() + static_cast<std::ptrdiff_t>(newer));
+  }
+  return frozen;
+}
+
+bool BufferTable::BeginMerge() {
   const std::lock_guard lock(mutex_);
-  return frozen_.empty() ? nullptr : frozen_.front();
+  return !std::exchange(merging_, true);
+}
+
+void BufferTable::EndMerge(const Frozen& older, const Frozen& newer,
+                           Frozen merged) {
+  const std::lock_guard lock(mutex_);
+  merging_ = false;
+  const auto at = std::find(frozen_.begin(), frozen_.end(), older);
+  if (at == frozen_.end() || at + 1 == frozen_.end() || *(at + 1) != newer) {
+    return;
+  }
+  if (writing_out_ && at == frozen_.begin()) return;
+  frozen_cost_ -= older->cost + newer->cost - merged->cost;
+  *frozen_.erase(at) = std::move(merged);
+}
+
+BufferTable::Frozen BufferTable::OldestFrozen() {
+  const std::lock_guard lock(mutex_);
+  writing_out_ = !frozen_.empty();
+  return writing_out_ ? frozen_.front() : nullptr;
 }
 
 void BufferTable::WrittenOut() {
@@ -205,9 +238,10 @@ void BufferTable::WrittenOut() {
     KV739_KV_CHECK(!frozen_.empty(), "nothing was to be written out");
     written = std::move(frozen_.front());
     frozen_.pop_front();
+    writing_out_ = false;
     frozen_cost_ -= written->cost;
     clean_.emplace_back();
-    clean_.back().number = written->number;
+    clean_.back().number = ++last_clean_;
     clean_.back().records.reserve(written->records.size());
     clean_cost_ += kGenerationCost;
   }
@@ -216,15 +250,17 @@ void BufferTable::WrittenOut() {
 }
 
 void BufferTable::MakeClean(const Generation& generation) {
+  const std::vector<RecordRef>& written = generation.Sorted();
   size_t next = 0;
-  while (next < generation.records.size()) {
+  while (next < written.size()) {
     const std::lock_guard lock(mutex_);
     std::vector<RecordRef>& records = clean_.back().records;
-    const size_t end = std::min(next + kChunk, generation.records.size());
+    const size_t end = std::min(next + kChunk, written.size());
     for (; next < end; ++next) {
-      const RecordRef& record = generation.records[next];
+      const RecordRef& record = written[next];
       if (record->superseded) continue;
       record->clean = true;
+      record->generation = clean_.back().number;
       record->position = static_cast<uint32_t>(records.size());
       clean_cost_ += kPlaceCost + record->cost();
       records.push_back(record);

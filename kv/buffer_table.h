@@ -31,17 +31,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "kv/buffer_generation.h"
 #include "kv/buffer_record.h"
 #include "kv/engine.h"
 
 namespace kv739::kv {
-
-// [begin, end)
-struct DeletedRange {
-  std::string begin;
-  std::string end;
-  bool Covers(absl::string_view key) const { return key >= begin && key < end; }
-};
 
 class BufferTable {
  public:
@@ -50,15 +44,7 @@ class BufferTable {
     RecordRef record;
     DeletedRange range;
   };
-  // Written out, the ranges come first: what was written after one of them is
-  // among the records, and so is the end of what was written before.
-  struct Generation {
-    uint64_t number = 0;
-    std::vector<RecordRef> records;
-    std::vector<DeletedRange> ranges;
-    uint64_t cost = 0;
-    bool empty() const { return records.empty() && ranges.empty(); }
-  };
+  using Generation = BufferGeneration;
   using Frozen = std::shared_ptr<const Generation>;
 
   // Clean records are kept up to `cache_bytes`.
@@ -81,8 +67,12 @@ class BufferTable {
   std::vector<Frozen> Freeze() {
     return Freeze([] {});
   }
+  // The same for a view. Views cut generations, many of them small ones, so
+  // small neighbours are made one first: there are fewer to be looked at, and
+  // it takes many writes, not many views, until there are too many.
+  std::vector<Frozen> FreezeForView(absl::FunctionRef<void()> locked);
   // The next one to be written out, or null.
-  Frozen OldestFrozen() const;
+  Frozen OldestFrozen();
   // The engine below has the oldest frozen generation now. One thread at a
   // time.
   void WrittenOut();
@@ -98,6 +88,12 @@ class BufferTable {
 
  private:
   static constexpr size_t kChunk = 512;
+  // Neighbours are made one up to so many records, when the older one has no
+  // more than so many times the records of the newer one: a record is copied
+  // a few times for each such factor, and the sizes of those that are left fall
+  // by it.
+  static constexpr size_t kMaxMerged = 16384;
+  static constexpr size_t kMergeFactor = 4;
   // So many are on their way to the caches at once; with longer values, only
   // their beginnings.
   static constexpr size_t kPrefetched = 32;
@@ -137,6 +133,20 @@ class BufferTable {
     }
   };
   using Slots = absl::flat_hash_set<Slot, Hash, Equal>;
+  struct CleanGeneration {
+    uint64_t number = 0;  // in the order in which they were written out
+    std::vector<RecordRef> records;
+  };
+
+  static bool WorthMerging(const Generation& older, const Generation& newer) {
+    const size_t both = older.records.size() + newer.records.size();
+    return both <= kMaxMerged &&
+           older.records.size() <= kMergeFactor * newer.records.size();
+  }
+  // False: somebody else merges.
+  bool BeginMerge();
+  // Puts `merged` into the place of these two if that is still theirs.
+  void EndMerge(const Frozen& older, const Frozen& newer, Frozen merged);
 
   // mutex_ is held, for all of these.
   void ApplySome(absl::Span<const Change> changes);
@@ -157,10 +167,13 @@ class BufferTable {
   mutable std::mutex mutex_;  // guards what follows
   Slots slots_;
   std::shared_ptr<Generation> active_;
-  std::deque<std::shared_ptr<const Generation>> frozen_;
+  std::deque<Frozen> frozen_;
   uint64_t frozen_cost_ = 0;
+  bool writing_out_ = false;  // the oldest of them, which stays as it is
+  bool merging_ = false;
   // Records that were superseded since are gone from these.
-  std::deque<Generation> clean_;
+  std::deque<CleanGeneration> clean_;
+  uint64_t last_clean_ = 0;  // never more than active_->number
   uint64_t clean_cost_ = 0;
 };
 

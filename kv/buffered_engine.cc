@@ -9,7 +9,8 @@
 //   generation: never a part of a batch.
 // - Generations are cut when one is large, when all must become durable, and
 //   for a view, which then needs no copy: frozen generations never change.
-//   Views cut small ones, so they are bounded by their number too.
+//   Views cut small ones; these are merged with their neighbours, and what is
+//   left of them is bounded by its number too.
 //
 // Threads: one of its own writes out what became too much; Flush() and
 // Ingestion::Commit() do it where they are called. write_out_mutex_ makes it
@@ -76,8 +77,7 @@ void WriteTo(const BufferTable::Frozen& generation, Batch* batch) {
   for (const DeletedRange& range : generation->ranges) {
     batch->DeleteRange(range.begin, range.end);
   }
-  for (const BufferRecord* record :
-       SortedRecords(absl::MakeConstSpan(&generation, 1))) {
+  for (const RecordRef& record : generation->Sorted()) {
     if (record->deleted()) {
       batch->Delete(record->key());
     } else {
@@ -171,7 +171,7 @@ class BufferedEngine : public Engine {
 
   std::unique_ptr<View> NewView() const override {
     std::unique_ptr<View> below;
-    auto frozen = table_.Freeze([&] { below = below_->NewView(); });
+    auto frozen = table_.FreezeForView([&] { below = below_->NewView(); });
     if (frozen.size() > kMaxFrozen) Wake();
     return std::make_unique<BufferedView>(std::move(frozen), std::move(below));
   }

@@ -7,85 +7,148 @@
 namespace kv739::kv {
 namespace {
 
-// Sorted without looking at most of the records: their first bytes decide.
-struct SortItem {
-  uint64_t first;
-  uint64_t second;
-  const BufferRecord* record;
-};
+using Records = BufferGeneration::Records;
 
-uint64_t BigEndian(absl::string_view bytes, size_t at) {
-  uint64_t number = 0;
-  for (size_t i = at; i < at + 8; ++i) {
-    number = number << 8 |
-             (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0);
-  }
-  return number;
-}
-
-bool Before(const SortItem& a, const SortItem& b) {
-  if (a.first != b.first) return a.first < b.first;
-  if (a.second != b.second) return a.second < b.second;
-  const int order = a.record->key().compare(b.record->key());
-  if (order != 0) return order < 0;
-  return a.record->generation > b.record->generation;
-}
-
-}  // namespace
-
-std::vector<const BufferRecord*> SortedRecords(
-    absl::Span<const BufferTable::Frozen> generations) {
-  std::vector<SortItem> items;
-  size_t count = 0;
-  for (const BufferTable::Frozen& g : generations) count += g->records.size();
-  items.reserve(count);
-  for (const BufferTable::Frozen& generation : generations) {
-    for (const RecordRef& record : generation->records) {
-      items.push_back({BigEndian(record->key(), 0), BigEndian(record->key(), 8),
-                       record.get()});
-    }
-  }
-  std::sort(items.begin(), items.end(), Before);
-  std::vector<const BufferRecord*> sorted;
-  sorted.reserve(count);
-  for (const SortItem& item : items) {
-    const bool same_key = generations.size() > 1 && !sorted.empty() &&
-                          sorted.back()->key() == item.record->key();
-    if (!same_key) sorted.push_back(item.record);
-  }
-  return sorted;
-}
-
-BufferedView::BufferedView(std::vector<BufferTable::Frozen> frozen,
-                           std::unique_ptr<View> below)
-    : frozen_(std::move(frozen)), below_(std::move(below)) {}
-
-const BufferedView::Records& BufferedView::records() const {
-  std::call_once(sorted_once_, [this] { sorted_ = SortedRecords(frozen_); });
-  return sorted_;
-}
-
-BufferedView::Records::const_iterator BufferedView::From(
-    absl::string_view key) const {
-  return std::lower_bound(records().begin(), records().end(), key,
-                          [](const BufferRecord* record, absl::string_view k) {
+Records::const_iterator LowerBound(Records::const_iterator first,
+                                   Records::const_iterator last,
+                                   absl::string_view key) {
+  return std::lower_bound(first, last, key,
+                          [](const RecordRef& record, absl::string_view k) {
                             return record->key() < k;
                           });
 }
 
-bool BufferedView::Hidden(absl::string_view key) const {
-  for (const BufferTable::Frozen& generation : frozen_) {
-    for (const DeletedRange& range : generation->ranges) {
-      if (range.Covers(key)) return true;
+// The records of one generation, from where a cursor stands.
+struct Run {
+  Records::const_iterator begin;
+  Records::const_iterator end;
+  Records::const_iterator at;
+
+  // Mostly forward and not far: the steps double until they are too long.
+  void Seek(absl::string_view key) {
+    auto first = begin;
+    auto last = end;
+    if (at != end && (*at)->key() < key) {
+      first = at + 1;
+      for (std::ptrdiff_t step = 1; step < end - first; step *= 2) {
+        if ((*(first + step))->key() >= key) {
+          last = first + step;
+          break;
+        }
+        first += step;
+      }
+    }
+    at = LowerBound(first, last, key);
+  }
+};
+
+}  // namespace
+
+// Merges the generations, each of which is in order, and the view below, as far
+// as it is asked to.
+class BufferedView::MergingCursor : public Cursor {
+ public:
+  MergingCursor(const BufferedView* view, absl::string_view begin,
+                absl::string_view end, CacheUse cache)
+      : view_(view),
+        begin_(begin),
+        end_(end),
+        below_(view->below_->NewCursor(begin, end, cache)) {
+    runs_.reserve(view->frozen_.size());
+    for (const BufferTable::Frozen& generation : view->frozen_) {
+      const Records& records = generation->Sorted();
+      if (records.empty()) continue;
+      runs_.push_back({records.begin(), records.end(), records.end()});
     }
   }
-  return false;
+
+  void Seek(absl::string_view key) override {
+    const absl::string_view first = std::max<absl::string_view>(key, begin_);
+    for (Run& run : runs_) run.Seek(first);
+    below_->Seek(first);
+    Settle();
+  }
+  void Next() override {
+    Pass();
+    Settle();
+  }
+  bool Valid() const override { return valid_; }
+  absl::string_view key() const override { return key_; }
+  absl::string_view value() const override {
+    return record_ != nullptr ? record_->value() : below_->value();
+  }
+  absl::Status status() const override { return below_->status(); }
+
+ private:
+  // Of all that stand at the smallest key, the newest; not if it says that the
+  // key is gone.
+  void Settle() {
+    for (;; Pass()) {
+      valid_ = below_->Valid();
+      if (!valid_ && !below_->status().ok()) return;
+      record_ = nullptr;
+      if (valid_) key_ = below_->key();
+      for (const Run& run : runs_) {
+        if (run.at == run.end) continue;
+        const BufferRecord* record = run.at->get();
+        const absl::string_view key = record->key();
+        if (valid_ && (record_ != nullptr ? key >= key_ : key > key_)) continue;
+        valid_ = true;
+        record_ = record;
+        key_ = key;
+      }
+      if (!valid_) return;
+      if (key_ >= end_) {
+        valid_ = false;
+        return;
+      }
+      if (record_ != nullptr ? !record_->deleted() : !view_->Hidden(key_)) {
+        return;
+      }
+    }
+  }
+  // Takes all that stand at this key beyond it.
+  void Pass() {
+    const bool below = below_->Valid() && below_->key() == key_;
+    for (Run& run : runs_) {
+      if (run.at != run.end && (*run.at)->key() == key_) ++run.at;
+    }
+    if (below) below_->Next();  // the end of key_, where it is the one below's
+  }
+
+  const BufferedView* const view_;
+  const std::string begin_;
+  const std::string end_;
+  const std::unique_ptr<Cursor> below_;
+  std::vector<Run> runs_;  // newest first
+  bool valid_ = false;
+  absl::string_view key_;
+  const BufferRecord* record_ = nullptr;  // null: below_ has it
+};
+
+BufferedView::BufferedView(std::vector<BufferTable::Frozen> frozen,
+                           std::unique_ptr<View> below)
+    : frozen_(std::move(frozen)), below_(std::move(below)) {
+  std::reverse(frozen_.begin(), frozen_.end());
+  for (const BufferTable::Frozen& generation : frozen_) {
+    for (const DeletedRange& range : generation->ranges) {
+      ranges_.push_back(&range);
+    }
+  }
+}
+
+bool BufferedView::Hidden(absl::string_view key) const {
+  return std::any_of(
+      ranges_.begin(), ranges_.end(),
+      [key](const DeletedRange* range) { return range->Covers(key); });
 }
 
 absl::StatusOr<bool> BufferedView::Get(absl::string_view key,
                                        std::string* value) const {
-  const auto it = From(key);
-  if (it != records().end() && (*it)->key() == key) {
+  for (const BufferTable::Frozen& generation : frozen_) {
+    const Records& records = generation->Sorted();
+    const auto it = LowerBound(records.begin(), records.end(), key);
+    if (it == records.end() || (*it)->key() != key) continue;
     if ((*it)->deleted()) return false;
     value->assign((*it)->value().data(), (*it)->value().size());
     return true;
@@ -94,44 +157,22 @@ absl::StatusOr<bool> BufferedView::Get(absl::string_view key,
   return below_->Get(key, value);
 }
 
-absl::Status BufferedView::Scan(
-    absl::string_view begin, absl::string_view end,
-    absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
-        visit) const {
-  auto next = From(begin);
-  bool stopped = false;
-  // Visits our records before `key`; at the end of the range, all that are
-  // left.
-  const auto visit_before = [&](absl::string_view key) {
-    for (; next != records().end() && (*next)->key() < key; ++next) {
-      if ((*next)->deleted()) continue;
-      if (!visit((*next)->key(), (*next)->value())) {
-        stopped = true;
-        return;
-      }
-    }
-  };
-  const absl::Status status = below_->Scan(
-      begin, end, [&](absl::string_view key, absl::string_view value) {
-        visit_before(key);
-        if (stopped) return false;
-        const bool ours = next != records().end() && (*next)->key() == key;
-        if (ours || Hidden(key)) return true;
-        stopped = !visit(key, value);
-        return !stopped;
-      });
-  if (!status.ok() || stopped) return status;
-  visit_before(end);
-  return absl::OkStatus();
+std::unique_ptr<Cursor> BufferedView::NewCursor(absl::string_view begin,
+                                                absl::string_view end,
+                                                CacheUse cache) const {
+  return std::make_unique<MergingCursor>(this, begin, end, cache);
 }
 
 RangeEstimate BufferedView::Estimate(absl::string_view begin,
                                      absl::string_view end) const {
   RangeEstimate estimate = below_->Estimate(begin, end);
-  for (auto it = From(begin); it != records().end() && (*it)->key() < end;
-       ++it) {
-    ++estimate.keys;
-    estimate.bytes += (*it)->key().size() + (*it)->value().size();
+  for (const BufferTable::Frozen& generation : frozen_) {
+    const Records& records = generation->Sorted();
+    for (auto it = LowerBound(records.begin(), records.end(), begin);
+         it != records.end() && (*it)->key() < end; ++it) {
+      ++estimate.keys;
+      estimate.bytes += (*it)->key().size() + (*it)->value().size();
+    }
   }
   return estimate;
 }

@@ -4,45 +4,37 @@
 #define KV739_KV_BUFFERED_VIEW_H_
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "kv/buffer_generation.h"
 #include "kv/buffer_table.h"
 #include "kv/engine.h"
 
 namespace kv739::kv {
 
-// The records in the order of their keys; of records of one key the one of
-// the latest generation alone.
-std::vector<const BufferRecord*> SortedRecords(
-    absl::Span<const BufferTable::Frozen> generations);
-
 class BufferedView : public View {
  public:
+  // `frozen`: oldest first.
   BufferedView(std::vector<BufferTable::Frozen> frozen,
                std::unique_ptr<View> below);
 
   absl::StatusOr<bool> Get(absl::string_view key,
                            std::string* value) const override;
-  absl::Status Scan(
-      absl::string_view begin, absl::string_view end,
-      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
-          visit) const override;
+  std::unique_ptr<Cursor> NewCursor(absl::string_view begin,
+                                    absl::string_view end,
+                                    CacheUse cache) const override;
   RangeEstimate Estimate(absl::string_view begin,
                          absl::string_view end) const override;
 
  private:
-  using Records = std::vector<const BufferRecord*>;
+  class MergingCursor;
 
-  const Records& records() const;
-  Records::const_iterator From(absl::string_view key) const;
   // What the view below has of the key does not count.
   bool Hidden(absl::string_view key) const;
 
-  const std::vector<BufferTable::Frozen> frozen_;
+  std::vector<BufferTable::Frozen> frozen_;  // newest first
+  std::vector<const DeletedRange*> ranges_;  // of all of them
   const std::unique_ptr<View> below_;
-  mutable std::once_flag sorted_once_;
-  mutable Records sorted_;  // made when it is first needed
 };
 
 }  // namespace kv739::kv

@@ -60,6 +60,29 @@ struct RangeEstimate {
   uint64_t bytes = 0;  // keys and values, before compression
 };
 
+// Goes over the keys of a range, in order. One thread at a time; the view that
+// made it must live longer.
+class Cursor {
+ public:
+  virtual ~Cursor() = default;
+  // To the first key of the range that is not below `key`. Before the first
+  // Seek it stands nowhere.
+  virtual void Seek(absl::string_view key) = 0;
+  // Valid() before: to the key after this one.
+  virtual void Next() = 0;
+  // It stands at a key; false at the end of the range, or for an error.
+  virtual bool Valid() const = 0;
+  // Until it moves.
+  virtual absl::string_view key() const = 0;
+  virtual absl::string_view value() const = 0;
+  virtual absl::Status status() const = 0;
+};
+
+// Whether what is read may come to lie in the engine's caches: what a client
+// asks for is likely to be asked for again; who goes over a whole group must
+// not push out what is hot.
+enum class CacheUse { kFill, kLeave };
+
 // What the store holds at one instant, for as long as it lives; the engine
 // must live longer. Any thread.
 class View {
@@ -68,12 +91,22 @@ class View {
   // True and *value set when there; false when not.
   virtual absl::StatusOr<bool> Get(absl::string_view key,
                                    std::string* value) const = 0;
+  // Of [begin, end), which are copied.
+  virtual std::unique_ptr<Cursor> NewCursor(absl::string_view begin,
+                                            absl::string_view end,
+                                            CacheUse cache) const = 0;
   // Calls `visit` for every key of [begin, end) in order until it returns
-  // false.
-  virtual absl::Status Scan(
+  // false. Leaves caches alone.
+  absl::Status Scan(
       absl::string_view begin, absl::string_view end,
       absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
-          visit) const = 0;
+          visit) const {
+    const std::unique_ptr<Cursor> at = NewCursor(begin, end, CacheUse::kLeave);
+    for (at->Seek(begin); at->Valid(); at->Next()) {
+      if (!visit(at->key(), at->value())) return absl::OkStatus();
+    }
+    return at->status();
+  }
   // Without reading the range; what was written since may count too.
   virtual RangeEstimate Estimate(absl::string_view begin,
                                  absl::string_view end) const = 0;

@@ -1,5 +1,6 @@
 // Engine in memory: an ordered map that views and flushes share until the next
 // change copies it. Deterministic; meant for small states.
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -75,6 +76,30 @@ class MemoryBatch : public Batch {
   uint64_t bytes_ = 0;
 };
 
+class MemoryCursor : public Cursor {
+ public:
+  MemoryCursor(std::shared_ptr<const Map> map, absl::string_view begin,
+               absl::string_view end)
+      : map_(std::move(map)), begin_(begin), end_(end), it_(map_->end()) {}
+
+  void Seek(absl::string_view key) override {
+    it_ = map_->lower_bound(std::max(begin_, Owned(key)));
+  }
+  void Next() override { ++it_; }
+  bool Valid() const override {
+    return it_ != map_->end() && it_->first < end_;
+  }
+  absl::string_view key() const override { return it_->first; }
+  absl::string_view value() const override { return it_->second; }
+  absl::Status status() const override { return absl::OkStatus(); }
+
+ private:
+  const std::shared_ptr<const Map> map_;
+  const std::string begin_;
+  const std::string end_;
+  Map::const_iterator it_;
+};
+
 class MemoryView : public View {
  public:
   explicit MemoryView(std::shared_ptr<const Map> map) : map_(std::move(map)) {}
@@ -84,15 +109,10 @@ class MemoryView : public View {
     return Find(*map_, key, value);
   }
 
-  absl::Status Scan(
-      absl::string_view begin, absl::string_view end,
-      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
-          visit) const override {
-    for (auto it = map_->lower_bound(Owned(begin));
-         it != map_->end() && it->first < end; ++it) {
-      if (!visit(it->first, it->second)) break;
-    }
-    return absl::OkStatus();
+  std::unique_ptr<Cursor> NewCursor(absl::string_view begin,
+                                    absl::string_view end,
+                                    CacheUse) const override {
+    return std::make_unique<MemoryCursor>(map_, begin, end);
   }
 
   RangeEstimate Estimate(absl::string_view begin,

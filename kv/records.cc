@@ -128,6 +128,18 @@ bool ParseGroup(absl::string_view key, GroupId* out) {
   return true;
 }
 
+bool ParseDataKey(absl::string_view whole, uint32_t* slot,
+                  absl::string_view* key) {
+  constexpr size_t kBefore = 8 + 1 + 2;  // group, space, slot
+  if (whole.size() < kBefore || whole[8] != static_cast<char>(Space::kData)) {
+    return false;
+  }
+  *slot = static_cast<uint32_t>(static_cast<uint8_t>(whole[9])) << 8 |
+          static_cast<uint8_t>(whole[10]);
+  *key = whole.substr(kBefore);
+  return true;
+}
+
 std::string EncodeMeta(const Meta& meta) {
   std::string out;
   out.reserve(1 + 4 * 8);

@@ -55,6 +55,9 @@ struct SessionRecordKey {
 };
 bool ParseSessionKey(absl::string_view key, SessionRecordKey* out);
 bool ParseGroup(absl::string_view key, raft::GroupId* out);
+// Of the key of a value; `key` is a part of it.
+bool ParseDataKey(absl::string_view whole, uint32_t* slot,
+                  absl::string_view* key);
 
 // Changes with every batch that is applied.
 struct Meta {

@@ -97,6 +97,37 @@ absl::StatusOr<bool> Get(rocksdb::DB* db, const rocksdb::ReadOptions& options,
   return ToStatus(status);
 }
 
+class RocksCursor : public Cursor {
+ public:
+  RocksCursor(rocksdb::DB* db, const rocksdb::Snapshot* snapshot,
+              absl::string_view begin, absl::string_view end, CacheUse cache)
+      : begin_(begin), end_(end), lower_(begin_), upper_(end_) {
+    rocksdb::ReadOptions options;
+    options.snapshot = snapshot;
+    options.iterate_lower_bound = &lower_;
+    options.iterate_upper_bound = &upper_;
+    options.fill_cache = cache == CacheUse::kFill;
+    options.readahead_size = 0;  // most clients want a few blocks
+    it_.reset(db->NewIterator(options));
+  }
+  RocksCursor(const RocksCursor&) = delete;
+  RocksCursor& operator=(const RocksCursor&) = delete;
+
+  void Seek(absl::string_view key) override { it_->Seek(ToSlice(key)); }
+  void Next() override { it_->Next(); }
+  bool Valid() const override { return it_->Valid(); }
+  absl::string_view key() const override { return ToView(it_->key()); }
+  absl::string_view value() const override { return ToView(it_->value()); }
+  absl::Status status() const override { return ToStatus(it_->status()); }
+
+ private:
+  const std::string begin_;
+  const std::string end_;
+  const rocksdb::Slice lower_;
+  const rocksdb::Slice upper_;
+  std::unique_ptr<rocksdb::Iterator> it_;
+};
+
 class RocksView : public View {
  public:
   explicit RocksView(rocksdb::DB* db) : db_(db), snapshot_(db->GetSnapshot()) {}
@@ -111,20 +142,10 @@ class RocksView : public View {
     return kv::Get(db_, options, key, value);
   }
 
-  absl::Status Scan(
-      absl::string_view begin, absl::string_view end,
-      absl::FunctionRef<bool(absl::string_view key, absl::string_view value)>
-          visit) const override {
-    const rocksdb::Slice bound = ToSlice(end);
-    rocksdb::ReadOptions options;
-    options.snapshot = snapshot_;
-    options.iterate_upper_bound = &bound;
-    options.fill_cache = false;  // a scan must not push out what is hot
-    std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options));
-    for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
-      if (!visit(ToView(it->key()), ToView(it->value()))) break;
-    }
-    return ToStatus(it->status());
+  std::unique_ptr<Cursor> NewCursor(absl::string_view begin,
+                                    absl::string_view end,
+                                    CacheUse cache) const override {
+    return std::make_unique<RocksCursor>(db_, snapshot_, begin, end, cache);
   }
 
   RangeEstimate Estimate(absl::string_view begin,

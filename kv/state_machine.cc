@@ -184,6 +184,11 @@ class StateMachineImpl : public StateMachine {
     return value;
   }
 
+  absl::Status Scan(const View& view, const ScanRequest& request,
+                    ScanPage* page) const override {
+    return ScanGroup(view, group_, request, page);
+  }
+
   LogPosition applied() const override { return meta_.applied; }
   const raft::Configuration& configuration() const override {
     return configuration_;

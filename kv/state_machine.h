@@ -12,8 +12,8 @@
 // rise strictly with the log whatever the clocks do.
 //
 // Threads: Apply by one thread at a time, and applied(), configuration(),
-// last_version() and session_count() by that one; Get, durable() and Hash() by
-// any thread beside it.
+// last_version() and session_count() by that one; Get, Scan, durable() and
+// Hash() by any thread beside it.
 #ifndef KV739_KV_STATE_MACHINE_H_
 #define KV739_KV_STATE_MACHINE_H_
 
@@ -28,6 +28,7 @@
 #include "kv/cluster_map.h"
 #include "kv/command.h"
 #include "kv/engine.h"
+#include "kv/scan.h"
 #include "raft/configuration.h"
 #include "raft/types.h"
 
@@ -89,6 +90,11 @@ class StateMachine {
                              std::vector<ApplyResult>* results) = 0;
 
   virtual absl::StatusOr<Value> Get(absl::string_view key) const = 0;
+  // One page as the view has it; `page` is empty before. Several pages, of
+  // several groups of the engine too, may share a view. NOT_FOUND when the
+  // view has nothing of the group.
+  virtual absl::Status Scan(const View& view, const ScanRequest& request,
+                            ScanPage* page) const = 0;
 
   virtual raft::LogPosition applied() const = 0;
   virtual const raft::Configuration& configuration() const = 0;

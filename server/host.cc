@@ -145,6 +145,9 @@ class Host::Impl {
   // OK, or why the operation is refused before any group sees it.
   bool Check(const kv::ClusterMap& map, Operation& operation,
              Reply* refusal) const;
+  // Also finds out how far the group's slots go.
+  bool CheckScan(const kv::ClusterMap& map, Operation& operation,
+                 Reply* refusal) const;
 
   // Asks for the free space in the background.
   void WatchDisk();
@@ -165,8 +168,41 @@ class Host::Impl {
   std::vector<std::unique_ptr<Loop>> loops_;
 };
 
+bool Host::Impl::CheckScan(const kv::ClusterMap& map, Operation& operation,
+                           Reply* refusal) const {
+  auto invalid = [&](std::string message) {
+    refusal->code = ReplyCode::kInvalidArgument;
+    refusal->message = std::move(message);
+    return false;
+  };
+  auto too_long = [&](const char* what, const std::string& bytes) {
+    return invalid(absl::StrCat(what, " has ", bytes.size(),
+                                " bytes; the limit of keys is ",
+                                options_.max_key_bytes));
+  };
+  kv::ScanRequest& scan = *operation.scan;
+  if (scan.slot >= kv::kSlotCount) {
+    return invalid(absl::StrCat("slot ", scan.slot, ": the last one is ",
+                                kv::kSlotCount - 1));
+  }
+  if (scan.from.size() > options_.max_key_bytes) {
+    return too_long("`from`", scan.from);
+  }
+  if (scan.prefix.size() > options_.max_key_bytes) {
+    return too_long("the prefix", scan.prefix);
+  }
+  operation.group = map.OwnerOf(static_cast<kv::Slot>(scan.slot));
+  scan.end_slot = scan.slot + 1;
+  while (scan.end_slot < kv::kSlotCount &&
+         map.OwnerOf(static_cast<kv::Slot>(scan.end_slot)) == operation.group) {
+    ++scan.end_slot;
+  }
+  return true;
+}
+
 bool Host::Impl::Check(const kv::ClusterMap& map, Operation& operation,
                        Reply* refusal) const {
+  if (IsScan(operation.kind)) return CheckScan(map, operation, refusal);
   auto invalid = [&](std::string message) {
     refusal->code = ReplyCode::kInvalidArgument;
     refusal->message = std::move(message);
@@ -444,6 +480,7 @@ void Host::Impl::Stop() {
         replica->AbandonAll(turn);
         replica->snapshots().Stop();
       }
+      loop->CloseScans(turn);
     });
   }
   gate_->Close();

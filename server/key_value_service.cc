@@ -94,7 +94,10 @@ KeyValueService::KeyValueService(RpcLoop* loop, const KeyValueLimits& limits)
           &Service::RequestCompareAndSwap)),
       open_session_(MakePool<v1::OpenSessionRequest, v1::OpenSessionResponse>(
           loop, kOtherArmedCalls, limits.max_calls, &service_,
-          &Service::RequestOpenSession)) {}
+          &Service::RequestOpenSession)),
+      scan_(MakePool<v1::ScanRequest, v1::ScanResponse>(
+          loop, kOtherArmedCalls, limits.max_calls, &service_,
+          &Service::RequestScan)) {}
 
 KeyValueService::~KeyValueService() = default;
 
@@ -105,6 +108,7 @@ void KeyValueService::Start() {
   append_.Start();
   compare_and_swap_.Start();
   open_session_.Start();
+  scan_.Start();
   for (int i = 0; i < kArmedStreams; ++i) ArmStream();
 }
 
@@ -134,6 +138,7 @@ void KeyValueService::Release() {
   append_.Release();
   compare_and_swap_.Release();
   open_session_.Release();
+  scan_.Release();
   for (const std::shared_ptr<OperationStream>& stream : streams_) {
     stream->Release();
   }

@@ -51,6 +51,7 @@ class KeyValueService {
   UnaryPool<v1::AppendRequest, v1::WriteResponse> append_;
   UnaryPool<v1::CompareAndSwapRequest, v1::WriteResponse> compare_and_swap_;
   UnaryPool<v1::OpenSessionRequest, v1::OpenSessionResponse> open_session_;
+  UnaryPool<v1::ScanRequest, v1::ScanResponse> scan_;
   absl::flat_hash_set<std::shared_ptr<OperationStream>> streams_;
 };
 

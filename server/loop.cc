@@ -62,7 +62,8 @@ Loop::Loop(const HostOptions& options, const HostParts& parts,
       directory_(directory),
       random_(std::make_unique<SeededRandom>(seed)),
       snapshots_(std::move(snapshots)),
-      balance_(options.balance, options.self, random_.get()) {
+      balance_(options.balance, options.self, random_.get()),
+      scans_(parts.engine) {
   snapshots_.options = &options_.snapshot;
   snapshots_.post = [this, gate = snapshots_.gate](raft::GroupId group,
                                                    ReplicaCall call) {
@@ -194,8 +195,8 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
       replica->Fetched(fetched->peer, std::move(fetched->entries));
       Touch(replica, turn);
     }
-  } else {
-    std::get<CallEvent>(event)(turn);
+  } else if (auto* call = std::get_if<CallEvent>(&event)) {
+    (*call)(turn);
   }
 }
 
@@ -474,7 +475,7 @@ void Loop::StartHashes(Turn& turn) {
 // ---- answers ----
 
 void Loop::CarryOut(Turn& turn) {
-  if (!turn.reads.empty()) ServeReads(turn);
+  if (!turn.reads.empty() || scans_.waiting()) ServeReads(turn);
   const ClientSockets::Burst burst(parts_.client_sockets, turn.replies.size(),
                                    turn.now_nanos);
   for (auto& [sink, reply] : turn.replies) sink->Deliver(std::move(reply));
@@ -492,6 +493,10 @@ void Loop::ServeReads(Turn& turn) {
   turn.stats = &stats;
   for (ReadyReads& ready : turn.reads) {
     for (Operation& operation : ready.reads) {
+      if (IsScan(operation.kind)) {
+        scans_.Add(ready.machine, std::move(operation), turn);
+        continue;
+      }
       auto value = ready.machine->Get(operation.key);
       Reply reply;
       if (value.ok()) {
@@ -506,8 +511,24 @@ void Loop::ServeReads(Turn& turn) {
       turn.Answer(operation, std::move(reply));
     }
   }
-  const std::lock_guard lock(read_stats_mutex_);
-  MergeAnswers(stats, &read_stats_);
+  const bool left = scans_.Serve(turn);
+  {
+    const std::lock_guard lock(read_stats_mutex_);
+    MergeAnswers(stats, &read_stats_);
+  }
+  if (left) TakeTurnLater();
+}
+
+// Not by this thread, which has requests to take in first; the first event that
+// comes will do too.
+void Loop::TakeTurnLater() {
+  if (wake_coming_.exchange(true)) return;
+  parts_.background->Run([this, gate = snapshots_.gate] {
+    if (!gate->Enter()) return;
+    wake_coming_.store(false);
+    PostFrom(WakeEvent{}, true);
+    gate->Leave();
+  });
 }
 
 void Loop::AddStats(HostStats* stats) const {

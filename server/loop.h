@@ -19,6 +19,7 @@
 #include "server/node_pulse.h"
 #include "server/operation.h"
 #include "server/replica.h"
+#include "server/scan_queue.h"
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal_thread.h"
@@ -39,11 +40,13 @@ struct FetchedEvent {
   raft::NodeId peer;
   std::vector<raft::Entry> entries;
 };
+struct WakeEvent {};  // nothing but a turn
 // Anything rare: runs with the loop owned.
 using CallEvent = absl::AnyInvocable<void(Turn&)>;
 
-using InboxEvent = std::variant<std::vector<Operation>, PeerEvent, TickEvent,
-                                DurableEvent, FetchedEvent, CallEvent>;
+using InboxEvent =
+    std::variant<std::vector<Operation>, PeerEvent, TickEvent, DurableEvent,
+                 FetchedEvent, WakeEvent, CallEvent>;
 
 class Loop {
  public:
@@ -79,6 +82,8 @@ class Loop {
     return replicas_;
   }
   void AddStats(HostStats* stats) const;
+  // For the end of the process: no scan waits for another turn.
+  void CloseScans(Turn& turn) { scans_.Close(turn); }
   // Refuses requests from now on; the replicas hand over.
   void BeginStop() { stopping_ = true; }
   bool stopping() const { return stopping_; }
@@ -133,6 +138,8 @@ class Loop {
   // Without the loop: reads the state for confirmed reads, sends answers.
   void CarryOut(Turn& turn);
   void ServeReads(Turn& turn);
+  // Sees to it that there is another turn.
+  void TakeTurnLater();
 
   const HostOptions options_;
   const HostParts parts_;
@@ -161,6 +168,8 @@ class Loop {
   // Answers to reads; they are made without the loop.
   mutable std::mutex read_stats_mutex_;  // guards it
   LoopStats read_stats_;
+  ScanQueue scans_;
+  std::atomic<bool> wake_coming_{false};
 
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group

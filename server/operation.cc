@@ -18,6 +18,10 @@ const char* OpName(OpKind kind) {
       return "compare_and_swap";
     case OpKind::kOpenSession:
       return "open_session";
+    case OpKind::kScan:
+      return "scan";
+    case OpKind::kScanStale:
+      return "scan_stale";
     case OpKind::kDirectory:
       return "directory";
     case OpKind::kAudit:

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kv/command.h"
+#include "kv/scan.h"
 #include "kv/types.h"
 #include "raft/types.h"
 
@@ -22,14 +23,22 @@ enum class OpKind : uint8_t {
   kAppend,
   kCompareAndSwap,
   kOpenSession,
+  kScan,       // one page, linearizable
+  kScanStale,  // one page of this replica's state
   // Of the server itself, never of a client.
   kDirectory,  // `value` is a change of the directory
   kAudit,
 };
-inline constexpr int kOpKinds = 9;
+inline constexpr int kOpKinds = 11;
 const char* OpName(OpKind kind);  // "get", "get_stale", "put", ...
+inline bool IsScan(OpKind kind) {
+  return kind == OpKind::kScan || kind == OpKind::kScanStale;
+}
+inline bool IsStale(OpKind kind) {
+  return kind == OpKind::kGetStale || kind == OpKind::kScanStale;
+}
 inline bool IsRead(OpKind kind) {
-  return kind == OpKind::kGet || kind == OpKind::kGetStale;
+  return kind == OpKind::kGet || kind == OpKind::kGetStale || IsScan(kind);
 }
 
 // How it ended; see kv739.v1.ErrorCode, which has the same meanings.
@@ -60,11 +69,17 @@ struct Reply {
   kv::Version version = 0;  // read, written, or there when not swapped
   std::string value;        // read, old, or there when not swapped
   kv::SessionId session = 0;
+  std::shared_ptr<kv::ScanPage> page;  // of a scan that is kOk
   // Errors.
   std::string message;
   std::string leader;  // host:port, when code is kNotLeader and it is known
   raft::GroupId group = raft::kNoGroup;
   uint64_t map_epoch = 0;
+
+  // What it holds of clients' keys and values.
+  uint64_t data_bytes() const {
+    return value.size() + (page != nullptr ? page->bytes : 0);
+  }
 };
 
 // Where answers go. Called on whichever thread finished the operation, never
@@ -87,7 +102,8 @@ struct Operation {
   kv::SessionId session = 0;
   kv::Sequence sequence = 0;
   kv::Sequence floor = 0;
-  raft::GroupId group = raft::kNoGroup;  // kOpenSession
+  raft::GroupId group = raft::kNoGroup;   // kOpenSession
+  std::shared_ptr<kv::ScanRequest> scan;  // of scans, which have no key
   uint64_t start_nanos = 0;  // Clock::MonotonicNanos() when it arrived
 };
 

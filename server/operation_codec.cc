@@ -47,6 +47,18 @@ void DecodeRequest(v1::OpenSessionRequest* in, Operation* out) {
   out->group = raft::GroupId(in->group());
 }
 
+void DecodeRequest(v1::ScanRequest* in, Operation* out) {
+  out->kind =
+      in->consistency() == v1::STALE ? OpKind::kScanStale : OpKind::kScan;
+  out->scan = std::make_shared<kv::ScanRequest>();
+  out->scan->slot = in->slot();
+  out->scan->from = std::move(*in->mutable_from());
+  out->scan->prefix = std::move(*in->mutable_prefix());
+  out->scan->max_keys = in->max_keys();
+  out->scan->max_bytes = in->max_bytes();
+  out->scan->keys_only = in->keys_only();
+}
+
 bool DecodeOperation(v1::Operation* in, Operation* out) {
   out->tag = in->tag();
   switch (in->kind_case()) {
@@ -67,6 +79,9 @@ bool DecodeOperation(v1::Operation* in, Operation* out) {
       return true;
     case v1::Operation::kOpenSession:
       DecodeRequest(in->mutable_open_session(), out);
+      return true;
+    case v1::Operation::kScan:
+      DecodeRequest(in->mutable_scan(), out);
       return true;
     case v1::Operation::KIND_NOT_SET:
       return false;
@@ -89,6 +104,22 @@ void EncodeResponse(Reply* in, v1::OpenSessionResponse* out) {
   out->set_session(in->session);
 }
 
+void EncodeResponse(Reply* in, v1::ScanResponse* out) {
+  if (in->page == nullptr) return;
+  kv::ScanPage& page = *in->page;
+  out->mutable_entries()->Reserve(static_cast<int>(page.entries.size()));
+  for (kv::ScanPage::Entry& entry : page.entries) {
+    v1::ScanResponse::Entry* to = out->add_entries();
+    to->set_key(std::move(entry.key));
+    to->set_value(std::move(entry.value));
+    to->set_version(entry.version);
+  }
+  out->set_more(page.more);
+  if (!page.more) return;
+  out->set_next_slot(page.next_slot);
+  out->set_next_from(std::move(page.next_from));
+}
+
 void EncodeError(const Reply& in, v1::Error* out) {
   out->set_code(ToErrorCode(in.code));
   out->set_message(in.message);
@@ -101,6 +132,8 @@ void EncodeResult(Reply* in, v1::OperationResult* out) {
   out->set_tag(in->tag);
   if (in->code != ReplyCode::kOk) {
     EncodeError(*in, out->mutable_error());
+  } else if (IsScan(in->kind)) {
+    EncodeResponse(in, out->mutable_scan());
   } else if (IsRead(in->kind)) {
     EncodeResponse(in, out->mutable_get());
   } else if (in->kind == OpKind::kOpenSession) {

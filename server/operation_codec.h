@@ -20,6 +20,7 @@ void DecodeRequest(v1::DeleteRequest* in, Operation* out);
 void DecodeRequest(v1::AppendRequest* in, Operation* out);
 void DecodeRequest(v1::CompareAndSwapRequest* in, Operation* out);
 void DecodeRequest(v1::OpenSessionRequest* in, Operation* out);
+void DecodeRequest(v1::ScanRequest* in, Operation* out);
 // With the tag. False when it says not what to do; `out` has the tag then.
 bool DecodeOperation(v1::Operation* in, Operation* out);
 
@@ -27,6 +28,7 @@ bool DecodeOperation(v1::Operation* in, Operation* out);
 void EncodeResponse(Reply* in, v1::GetResponse* out);
 void EncodeResponse(Reply* in, v1::WriteResponse* out);
 void EncodeResponse(Reply* in, v1::OpenSessionResponse* out);
+void EncodeResponse(Reply* in, v1::ScanResponse* out);
 void EncodeError(const Reply& in, v1::Error* out);
 // Either of them, with the tag. `out` is empty before.
 void EncodeResult(Reply* in, v1::OperationResult* out);

@@ -142,15 +142,17 @@ void OperationStream::AddResult(Reply* reply) {
   if (broken_) return;
   const uint64_t room =
       limits_.max_waiting_bytes * (IsRead(reply->kind) ? 1 : kWriteRoom);
-  if (reply->code == ReplyCode::kOk && !reply->value.empty() &&
-      waiting_bytes_ + reply->value.size() > room) {
+  const uint64_t data = reply->data_bytes();
+  if (reply->code == ReplyCode::kOk && data > 0 &&
+      waiting_bytes_ + data > room) {
     reply->code =
         IsRead(reply->kind) ? ReplyCode::kOverloaded : ReplyCode::kUnknown;
     reply->message = "the client does not take its results";
     reply->value.clear();
+    reply->page = nullptr;
   }
   const uint64_t bytes =
-      kResultOverhead + reply->value.size() + reply->message.size();
+      kResultOverhead + reply->data_bytes() + reply->message.size();
   if (waiting_.empty() ||
       waiting_.back()->bytes + bytes > limits_.max_message_bytes) {
     waiting_.push_back(spare_ != nullptr ? std::move(spare_)

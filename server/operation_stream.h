@@ -38,7 +38,8 @@ struct StreamLimits {
   // A message with more ends the stream: each takes memory, however small.
   uint32_t max_message_operations = 65536;
   uint32_t max_operations = 16384;
-  // With one value more on top it must stay below gRPC's default of 4 MiB.
+  // With one value more on top, or one page of a scan, it must stay below
+  // gRPC's default of 4 MiB.
   uint64_t max_message_bytes = 2 << 20;
   uint64_t pause_bytes = 8 << 20;
   uint64_t max_waiting_bytes = 64 << 20;

@@ -24,6 +24,8 @@ kv::Op CommandOp(OpKind kind) {
     case OpKind::kPut:
     case OpKind::kGet:
     case OpKind::kGetStale:
+    case OpKind::kScan:
+    case OpKind::kScanStale:
       break;
   }
   return kv::Op::kPut;
@@ -80,7 +82,7 @@ void Replica::Request(Operation operation, Turn& turn) {
   if (vacant() || !snapshots_->fault().empty()) {
     const bool away = core_->leader() && !core_->IsLeader();
     Reply reply =
-        away && operation.kind != OpKind::kGetStale
+        away && !IsStale(operation.kind)
             ? NotLeader(operation)
             : Refusal(operation, ReplyCode::kUnavailable,
                       vacant() ? "this replica waits for its first snapshot"
@@ -88,13 +90,14 @@ void Replica::Request(Operation operation, Turn& turn) {
     turn.Answer(operation, std::move(reply));
     return;
   }
-  if (!core_->IsLeader() && operation.kind != OpKind::kGetStale) {
+  if (!core_->IsLeader() && !IsStale(operation.kind)) {
     Reply reply = NotLeader(operation);
     turn.Answer(operation, std::move(reply));
     return;
   }
   switch (operation.kind) {
-    case OpKind::kGetStale: {
+    case OpKind::kGetStale:
+    case OpKind::kScanStale: {
       ReadyReads ready;
       ready.machine = machine_;
       ready.reads.push_back(std::move(operation));
@@ -102,6 +105,7 @@ void Replica::Request(Operation operation, Turn& turn) {
       return;
     }
     case OpKind::kGet:
+    case OpKind::kScan:
       requested_reads_.push_back(std::move(operation));
       return;
     default:

@@ -28,6 +28,7 @@ struct Words {
   uint64_t number = 0;  // a version or a group
   bool flag = false;
   GetArguments get;
+  ScanArguments scan;
   PingArguments ping;
   bench::BenchArguments bench;
 };
@@ -54,6 +55,14 @@ CLI::App* AddVerb(CLI::App* app, const char* name, const char* what,
   return verb;
 }
 
+constexpr char kScanHelp[] =
+    "In the order of the store: by slot (a hash of the key), then by key; not\n"
+    "sorted over all. One line for each: key, tab, value, with bytes that are "
+    "no\n"
+    "text as \\xNN. It is no snapshot: a key that comes or goes meanwhile may "
+    "be\n"
+    "printed or not, all others are, once.";
+
 // The words outlive the parser: verbs run after it is gone.
 void AddDataVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
                   Action* chosen) {
@@ -74,6 +83,17 @@ void AddDataVerbs(CLI::App* app, const std::shared_ptr<Words>& w,
               [w](Context& c) { return Put(c, w->key, w->value); });
   put->add_option("KEY", w->key, "the key")->required();
   put->add_option("VALUE", w->value, value_help)->required();
+
+  CLI::App* scan =
+      AddVerb(app, "scan", "Print the keys with a prefix and their values",
+              chosen, [w](Context& c) { return Scan(c, w->scan); });
+  scan->add_option("PREFIX", w->scan.prefix, "of the keys; without: all");
+  scan->add_flag("-k,--keys-only", w->scan.keys_only, "without the values");
+  scan->add_option("--limit", w->scan.limit, "so many keys at most; 0: all")
+      ->check(WholeNumber());
+  scan->add_flag("-0,--null", w->scan.nul,
+                 "bytes as they are, a NUL after each key and value");
+  scan->footer(kScanHelp);
 
   CLI::App* del =
       AddVerb(app, "del", "Delete a key; 1 when there is none", chosen,

@@ -13,6 +13,8 @@ class EtcdApi {
   using PutResponse = etcdserverpb::PutResponse;
   using GetRequest = etcdserverpb::RangeRequest;
   using GetResponse = etcdserverpb::RangeResponse;
+  using ScanRequest = etcdserverpb::RangeRequest;
+  using ScanResponse = etcdserverpb::RangeResponse;
 
   explicit EtcdApi(const std::shared_ptr<grpc::Channel>& channel)
       : stub_(etcdserverpb::KV::NewStub(channel)) {}
@@ -25,6 +27,21 @@ class EtcdApi {
   auto StartGet(int, grpc::ClientContext* context, const GetRequest& request,
                 grpc::CompletionQueue* queue) {
     return stub_->AsyncRange(context, request, queue);
+  }
+  auto StartScan(int route, grpc::ClientContext* context,
+                 const ScanRequest& request, grpc::CompletionQueue* queue) {
+    return StartGet(route, context, request, queue);
+  }
+  static void Fill(const Operation& o, ScanRequest* request) {
+    request->set_key(o.from);
+    request->set_range_end(std::string(1, '\0'));  // to the last key
+    request->set_limit(o.left);
+  }
+  // All that there is, up to the limit.
+  static Result PageOf(ScanResponse* response) {
+    Result result;
+    result.keys = static_cast<uint32_t>(response->kvs_size());
+    return result;
   }
   static bool Found(const GetResponse& response) {
     return response.kvs_size() > 0;

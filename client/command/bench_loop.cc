@@ -11,6 +11,7 @@ void LoopStats::Merge(const LoopStats& other) {
   }
   failures.Merge(other.failures);
   not_found += other.not_found;
+  scanned += other.scanned;
   failed += other.failed;
   unknown += other.unknown;
   if (first_error.empty()) first_error = other.first_error;
@@ -103,6 +104,7 @@ void LoadLoop::Count(uint64_t now, const Operation& operation,
   if (result.outcome == Outcome::kOk || result.outcome == Outcome::kNotFound) {
     stats_.latency[static_cast<int>(operation.kind)].Record(took);
     if (result.outcome == Outcome::kNotFound) ++stats_.not_found;
+    stats_.scanned += operation.got;
     return;
   }
   stats_.failures.Record(took);
@@ -116,6 +118,15 @@ bool LoadLoop::Done(uint64_t now, Operation* operation, const Result& result) {
   if (well && operation->kind == Kind::kReadModifyWrite && !operation->write) {
     operation->write = true;
     return true;
+  }
+  if (well && operation->kind == Kind::kScan) {
+    operation->got += result.keys;
+    operation->left -= std::min(operation->left, result.keys);
+    if (operation->left > 0 && result.more) {
+      operation->slot = result.slot;
+      operation->from = result.from;
+      return true;
+    }
   }
   --in_flight_;
   Count(now, *operation, result);

@@ -52,6 +52,7 @@ struct LoopStats {
   std::array<Histogram, kKinds> latency;
   Histogram failures;
   uint64_t not_found = 0;
+  uint64_t scanned = 0;  // keys that scans have got
   uint64_t failed = 0;
   uint64_t unknown = 0;
   std::string first_error;

@@ -17,9 +17,12 @@ constexpr int kKeySizeForInserts = 15;
 constexpr char kFooter[] =
     R"(Workloads: put, get, and the core workloads of YCSB: a (half reads, half
 updates), b (95 % reads), c (reads), d (95 % reads of the newest keys, 5 %
-inserts), f (half reads, half read-modify-writes). a, b, c and f choose keys by
-a zipfian distribution, put and get uniformly, d the latest. It writes keys
-that begin with "bench"; fill them once with --load --seconds 0.
+inserts), e (95 % scans of 1 to 100 keys, 5 % inserts), f (half reads, half
+read-modify-writes). a, b, c, e and f choose keys by a zipfian distribution, put
+and get uniformly, d the latest. It writes keys that begin with "bench"; fill
+them once with --load --seconds 0. A scan goes on from the chosen key in the
+store's order, which is by slot and key for kv739 and by key for etcd, until it
+has its keys or there are no more; its latency is that of all its pages.
 
 Examples:
   kv739 bench --load --workload a --in-flight 64 --seconds 30
@@ -33,7 +36,8 @@ Names: ops_per_second, mean_ms, min_ms, p50_ms, p90_ms, p99_ms, p999_ms, max_ms,
 also of one kind ("read.p99_ms"), errors, unknown, not_found, late, dropped.)";
 
 void AddWorkOptions(CLI::App* verb, BenchArguments* a) {
-  verb->add_option("--workload", a->workload, "put, get, a, b, c, d or f (a)");
+  verb->add_option("--workload", a->workload,
+                   "put, get, a, b, c, d, e or f (a)");
   verb->add_option("--mix", a->mix,
                    "instead: this percentage of reads, the rest updates")
       ->check(CLI::Range(0, 100));

@@ -132,6 +132,10 @@ Json MachineJson() {
           {"architecture", system.machine}};
 }
 
+const Histogram& ScansOf(const LoopStats& stats) {
+  return stats.latency[static_cast<int>(Kind::kScan)];
+}
+
 double CpuMicrosPerOp(const Report& report, double cpu) {
   const uint64_t ops = AllOf(report.stats).count();
   return ops == 0 ? 0 : cpu * 1e6 / static_cast<double>(ops);
@@ -172,6 +176,13 @@ std::string FormatTable(const Report& report, bool use_color) {
                   2 * stats.not_found > AllOf(stats).count()
                       ? " (--load fills the keys)\n"
                       : "\n");
+  if (const Histogram& scans = ScansOf(stats); scans.count() > 0) {
+    absl::StrAppendFormat(
+        &text, "scans got %d keys, %.0f a second, %.1f each\n", stats.scanned,
+        PerSecond(stats.scanned, report.seconds),
+        static_cast<double>(stats.scanned) /
+            static_cast<double>(scans.count()));
+  }
   if (!stats.first_error.empty()) {
     absl::StrAppend(&text, "first error: ", command::Escape(stats.first_error),
                     "\n");
@@ -212,6 +223,7 @@ nlohmann::ordered_json ToJson(const Report& report) {
   json.update({{"errors", stats.failed},
                {"unknown", stats.unknown},
                {"not_found", stats.not_found},
+               {"scanned_keys", stats.scanned},
                {"first_error", stats.first_error},
                {"arrivals", stats.arrivals},
                {"late", stats.late},

@@ -1,5 +1,5 @@
-// What a benchmark drives: puts and gets, here or elsewhere. Below the loop,
-// so that the loop can be tested without servers.
+// What a benchmark drives: puts, gets and scans, here or elsewhere. Below the
+// loop, so that the loop can be tested without servers.
 #ifndef KV739_CLIENT_COMMAND_BENCH_TARGET_H_
 #define KV739_CLIENT_COMMAND_BENCH_TARGET_H_
 

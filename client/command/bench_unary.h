@@ -1,4 +1,5 @@
-// Unary gRPC calls as a target: the same for every service that puts and gets.
+// Unary gRPC calls as a target: the same for every service that puts, gets and
+// scans.
 // One thread waits for answers and starts what follows them.
 #ifndef KV739_CLIENT_COMMAND_BENCH_UNARY_H_
 #define KV739_CLIENT_COMMAND_BENCH_UNARY_H_
@@ -30,10 +31,13 @@ inline std::shared_ptr<grpc::Channel> ConnectTo(const std::string& endpoint) {
                                    arguments);
 }
 
-// `Api` has the types PutRequest, PutResponse, GetRequest, GetResponse and:
+// `Api` has the types PutRequest, PutResponse, GetRequest, GetResponse,
+// ScanRequest, ScanResponse and:
 //   std::optional<int> Route(const Operation&)   who is asked
-//   StartPut(route, context, request, queue), StartGet(...)
+//   StartPut(route, context, request, queue), StartGet(...), StartScan(...)
 //   bool Found(const GetResponse&)
+//   void Fill(const Operation&, ScanRequest*)    asks for a page
+//   Result PageOf(ScanResponse*)
 //   bool MaybeApplied(const grpc::Status&, const grpc::ClientContext&)
 //   void Failed(const Operation&, route, const grpc::Status&, context)
 // Route and Failed are called from several threads.
@@ -61,7 +65,12 @@ class UnaryTarget : public AsyncTarget {
     state.route = *route;
     state.context.emplace();
     state.context->set_deadline(absl::ToChronoTime(absl::Now() + timeout_));
-    if (o.write) {
+    if (o.kind == Kind::kScan) {
+      api_->Fill(o, &state.scan_request);
+      state.scan =
+          api_->StartScan(*route, &*state.context, state.scan_request, &queue_);
+      state.scan->Finish(&state.scan_response, &state.status, &state);
+    } else if (o.write) {
       state.put_request.set_key(o.key);
       state.put_request.set_value(o.value.data(), o.value.size());
       state.put =
@@ -89,6 +98,10 @@ class UnaryTarget : public AsyncTarget {
         put;
     std::unique_ptr<grpc::ClientAsyncResponseReader<typename Api::GetResponse>>
         get;
+    typename Api::ScanRequest scan_request;
+    typename Api::ScanResponse scan_response;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<typename Api::ScanResponse>>
+        scan;
     grpc::Status status;
   };
 
@@ -103,6 +116,9 @@ class UnaryTarget : public AsyncTarget {
 
   Result Judge(State* state) {
     const Operation& o = state->call->operation;
+    if (state->status.ok() && o.kind == Kind::kScan) {
+      return api_->PageOf(&state->scan_response);
+    }
     if (state->status.ok()) {
       return {o.write || api_->Found(state->get_response) ? Outcome::kOk
                                                           : Outcome::kNotFound,

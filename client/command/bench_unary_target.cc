@@ -32,13 +32,15 @@ class Kv739Api {
   using PutResponse = v1::WriteResponse;
   using GetRequest = v1::GetRequest;
   using GetResponse = v1::GetResponse;
+  using ScanRequest = v1::ScanRequest;
+  using ScanResponse = v1::ScanResponse;
 
   // The leaders as the servers see them.
   static absl::StatusOr<std::unique_ptr<Kv739Api>> Create(
       const command::ClusterAnswers& answers);
 
   std::optional<int> Route(const Operation& o) {
-    const int group = group_of_slot_[kv::SlotOf(o.key)];
+    const int group = group_of_slot_[SlotOf(o)];
     if (group < 0) return std::nullopt;
     return groups_[group]->leader.load(std::memory_order_relaxed);
   }
@@ -50,7 +52,24 @@ class Kv739Api {
                 grpc::CompletionQueue* queue) {
     return servers_[route].stub->AsyncGet(context, r, queue);
   }
+  auto StartScan(int route, grpc::ClientContext* context, const ScanRequest& r,
+                 grpc::CompletionQueue* queue) {
+    return servers_[route].stub->AsyncScan(context, r, queue);
+  }
   static bool Found(const GetResponse& response) { return response.found(); }
+  static void Fill(const Operation& o, ScanRequest* request) {
+    request->set_slot(o.slot);
+    request->set_from(o.from);
+    request->set_max_keys(o.left);
+  }
+  static Result PageOf(ScanResponse* response) {
+    Result result;
+    result.keys = static_cast<uint32_t>(response->entries_size());
+    result.more = response->more() && response->next_slot() < kv::kSlotCount;
+    result.slot = response->next_slot();
+    result.from = std::move(*response->mutable_next_from());
+    return result;
+  }
   // An error that the server gives is a promise, except for UNKNOWN; one of
   // the connection is none.
   static bool MaybeApplied(const grpc::Status&,
@@ -64,7 +83,7 @@ class Kv739Api {
               const grpc::ClientContext& context) {
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return;
     const std::optional<v1::Error> error = ErrorOf(context);
-    Group& group = *groups_[group_of_slot_[kv::SlotOf(o.key)]];
+    Group& group = *groups_[group_of_slot_[SlotOf(o)]];
     size_t at = 0;
     while (at < group.members.size() && group.members[at] != route) ++at;
     int next = group.members[(at + 1) % group.members.size()];
@@ -78,6 +97,10 @@ class Kv739Api {
   }
 
  private:
+  static uint32_t SlotOf(const Operation& o) {
+    return o.kind == Kind::kScan ? o.slot : kv::SlotOf(o.key);
+  }
+
   struct Server {
     std::string address;
     std::unique_ptr<v1::KeyValue::Stub> stub;

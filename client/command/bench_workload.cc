@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kv/types.h"
 
 namespace kv739::bench {
 namespace {
@@ -33,7 +34,13 @@ class MixSource : public Source {
     operation->write = insert || operation->kind == Kind::kUpdate;
     operation->number = insert ? keys_->NewKey() : chooser_.Next(&random_);
     FormatKey(operation->number, key_size_, &operation->key);
-    if (operation->kind != Kind::kRead) {
+    if (operation->kind == Kind::kScan) {
+      operation->slot = kv::SlotOf(operation->key);
+      operation->from = operation->key;
+      operation->left =
+          1 + static_cast<uint32_t>(random_.Below(kMaxScanLength));
+      operation->got = 0;
+    } else if (operation->kind != Kind::kRead) {
       operation->value = values_->Pick(&random_);
     }
     return true;
@@ -98,7 +105,7 @@ class FillSource : public Source {
 }  // namespace
 
 absl::StatusOr<Mix> MixOf(absl::string_view workload) {
-  // Read, update, insert, read-modify-write.
+  // Read, update, insert, read-modify-write, scan.
   if (workload == "get") return Mix{{100, 0, 0, 0}, Distribution::kUniform};
   if (workload == "put") return Mix{{0, 100, 0, 0}, Distribution::kUniform};
   if (workload == "a") return Mix{{50, 50, 0, 0}, Distribution::kZipfian};
@@ -106,14 +113,10 @@ absl::StatusOr<Mix> MixOf(absl::string_view workload) {
   if (workload == "c") return Mix{{100, 0, 0, 0}, Distribution::kZipfian};
   if (workload == "d") return Mix{{95, 0, 5, 0}, Distribution::kLatest};
   if (workload == "f") return Mix{{50, 0, 0, 50}, Distribution::kZipfian};
-  if (workload == "e") {
-    return absl::UnimplementedError(
-        "--workload e scans ranges of keys, which the servers cannot do yet; "
-        "there are put, get, a, b, c, d, f");
-  }
+  if (workload == "e") return Mix{{0, 0, 5, 0, 95}, Distribution::kZipfian};
   return absl::InvalidArgumentError(absl::StrCat("no such workload: ", workload,
                                                  "; there are put, get, a, b, "
-                                                 "c, d, f"));
+                                                 "c, d, e, f"));
 }
 
 void FormatKey(uint64_t number, int key_size, std::string* key) {

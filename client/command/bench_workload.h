@@ -16,10 +16,12 @@
 namespace kv739::bench {
 
 // What is measured apart.
-enum class Kind { kRead, kUpdate, kInsert, kReadModifyWrite };
-inline constexpr int kKinds = 4;
+enum class Kind { kRead, kUpdate, kInsert, kReadModifyWrite, kScan };
+inline constexpr int kKinds = 5;
 inline constexpr std::array<const char*, kKinds> kKindNames = {
-    "read", "update", "insert", "read-modify-write"};
+    "read", "update", "insert", "read-modify-write", "scan"};
+// A scan is of 1 to so many keys.
+inline constexpr uint32_t kMaxScanLength = 100;
 
 // How an operation ended.
 enum class Outcome {
@@ -31,6 +33,12 @@ enum class Outcome {
 struct Result {
   Outcome outcome = Outcome::kOk;
   std::string error;  // of the last two
+  // Of a page of a scan: how many keys it has, whether there are more, and
+  // where the next one begins.
+  uint32_t keys = 0;
+  bool more = false;
+  uint32_t slot = 0;
+  std::string from;
 };
 
 struct Operation {
@@ -40,6 +48,12 @@ struct Operation {
   std::string key;
   absl::string_view value;  // lives as long as the workload
   uint64_t intended = 0;    // when it was meant to start; nanoseconds
+  // Of a scan: where its next page begins, how many keys are still wanted and
+  // how many it has got.
+  uint32_t slot = 0;
+  std::string from;
+  uint32_t left = 0;
+  uint32_t got = 0;
 };
 
 // Percentages of the kinds, 100 together.
@@ -48,7 +62,7 @@ struct Mix {
   Distribution distribution = Distribution::kUniform;
 };
 
-// "put", "get", "a" to "d", "f". UNIMPLEMENTED for "e", which scans.
+// "put", "get", "a" to "f".
 absl::StatusOr<Mix> MixOf(absl::string_view workload);
 
 struct KeyShape {

@@ -1,5 +1,5 @@
-// get, put, del, append, cas: through lib739kv, which finds the leader and
-// makes a repeated write happen once.
+// get, put, del, append, cas, scan: through lib739kv, which finds the leader
+// and makes a repeated write happen once.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -94,6 +94,33 @@ int ReportWrite(const Context& context, const std::string& key,
   }
   context.io.err << std::endl;
   return kOk;
+}
+
+// What "kv739 scan" prints of one page.
+void PrintPage(const Context& context, const ScanArguments& arguments,
+               const kv739_scan_result* page) {
+  const size_t count = kv739_scan_result_count(page);
+  for (size_t n = 0; n < count; ++n) {
+    size_t length = 0;
+    const char* bytes = kv739_scan_result_key(page, n, &length);
+    const absl::string_view key(bytes, length);
+    bytes = kv739_scan_result_value(page, n, &length);
+    const absl::string_view value(bytes, length);
+    if (context.options.json) {
+      Json json = {{"key", ValueJson(key)}};
+      if (!arguments.keys_only) json["value"] = ValueJson(value);
+      json["version"] = absl::StrCat(kv739_scan_result_version(page, n));
+      context.Print(json);
+    } else if (arguments.nul) {
+      context.io.out << key << '\0';
+      if (!arguments.keys_only) context.io.out << value << '\0';
+    } else {
+      context.io.out << Escape(key);
+      if (!arguments.keys_only) context.io.out << '\t' << Escape(value);
+      context.io.out << '\n';
+    }
+  }
+  context.io.out.flush();
 }
 
 }  // namespace
@@ -213,6 +240,36 @@ int CompareAndSwap(Context& context, const std::string& key, uint64_t expected,
   }
   return context.Fail(
       kNo, absl::StrCat("not stored: the version is ", outcome.version()));
+}
+
+int Scan(Context& context, const ScanArguments& arguments) {
+  absl::StatusOr<kv739_client*> client = context.Data();
+  if (!client.ok()) {
+    return context.Fail(kUsage, std::string(client.status().message()));
+  }
+  const std::string& prefix = arguments.prefix;
+  const int flags = arguments.keys_only ? KV739_SCAN_KEYS_ONLY : 0;
+  uint64_t left = arguments.limit;
+  kv739_scan_cursor cursor = {};
+  bool more = true;
+  while (more && context.io.out.good()) {
+    kv739_scan_result* page = nullptr;
+    const int code =
+        kv739_client_scan(*client, prefix.data(), prefix.size(), left, flags,
+                          &cursor, context.options.timeout_ms, &page);
+    if (code != KV739_OK) {
+      return context.Fail(ExitOf(code), kv739_last_error());
+    }
+    PrintPage(context, arguments, page);
+    const uint64_t count = kv739_scan_result_count(page);
+    more = kv739_scan_result_more(page) != 0;
+    kv739_scan_result_free(page);
+    if (arguments.limit > 0) {
+      left -= std::min(left, count);
+      more = more && left > 0;
+    }
+  }
+  return kOk;
 }
 
 }  // namespace kv739::command

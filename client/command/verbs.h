@@ -26,6 +26,14 @@ int Delete(Context& context, const std::string& key);
 int Append(Context& context, const std::string& key, const std::string& value);
 int CompareAndSwap(Context& context, const std::string& key, uint64_t expected,
                    const std::string& value);
+struct ScanArguments {
+  std::string prefix;
+  bool keys_only = false;
+  uint64_t limit = 0;  // 0: all
+  bool nul = false;    // bytes as they are, each followed by NUL
+};
+// Page by page, in the store's order; none is no failure.
+int Scan(Context& context, const ScanArguments& arguments);
 // Of a lib739kv error code.
 ExitCode ExitOf(int code);
 

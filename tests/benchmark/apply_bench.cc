@@ -4,7 +4,8 @@
 // flushes and compactions with it. The cases named follower do as one of a
 // busy group does: nobody asks for the results, and the store is flushed every
 // so many puts (the second argument). Five of these at the same time share the
-// cores' caches as five servers of one machine do.
+// cores' caches as five servers of one machine do. The cases named scan read
+// pages of keys, with puts between them.
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 
@@ -99,6 +100,16 @@ class Bench {
     return true;
   }
   uint64_t stalls() const { return stalls_; }
+
+  // A page from a random place, by a view of its own.
+  uint64_t ScanPage(uint32_t keys) {
+    ScanRequest request;
+    request.slot = static_cast<uint32_t>(random_() % kSlotCount);
+    request.max_keys = keys;
+    kv::ScanPage page;
+    Require(machine_->Scan(*engine_->NewView(), request, &page));
+    return page.entries.size();
+  }
 
   // Beside the applying thread, as the servers do it.
   void StartFlush() {
@@ -222,6 +233,33 @@ void ApplyAsFollower(benchmark::State& state, Sessions sessions) {
   state.counters["cpu_us_per_put"] = cpu * 1e6 / puts;
 }
 
+// Pages of so many keys (the first argument); one put is applied before every
+// so many pages (the second; 20: as in YCSB's workload E, 0: none).
+void Scans(benchmark::State& state, bool rocks) {
+  Bench bench(rocks, kOne);
+  bench.Prepare();
+  const auto keys = static_cast<uint32_t>(state.range(0));
+  const uint64_t every = state.range(1);
+  uint64_t pages = 0;
+  uint64_t found = 0;
+  double cpu = 0;
+  double start = ProcessCpuSeconds();
+  for (auto _ : state) {
+    if (every != 0 && ++pages % every == 0 && !bench.ApplyBatch(1)) {
+      state.PauseTiming();
+      cpu += ProcessCpuSeconds() - start;
+      bench.Prepare();
+      start = ProcessCpuSeconds();
+      state.ResumeTiming();
+    }
+    found += bench.ScanPage(keys);
+  }
+  cpu += ProcessCpuSeconds() - start;
+  const auto count = static_cast<double>(state.iterations());
+  state.counters["cpu_us_per_page"] = cpu * 1e6 / count;
+  state.counters["keys_per_page"] = static_cast<double>(found) / count;
+}
+
 // The same number of puts in every run: how much there is to compact depends on
 // it.
 #define KV739_FOLLOWER_BENCH(batch, flush_every)     \
@@ -238,6 +276,9 @@ void ApplyAsFollower(benchmark::State& state, Sessions sessions) {
       ->Arg(256)                                      \
       ->UseRealTime()
 
+BENCHMARK_CAPTURE(Scans, scan_rocksdb, true)
+    ->ArgsProduct({{50, 100}, {0, 20, 1}})
+    ->UseRealTime();
 KV739_APPLY_BENCH(rocksdb_no_session, true, kNone);
 KV739_APPLY_BENCH(rocksdb_one_session, true, kOne);
 KV739_APPLY_BENCH(rocksdb_64_sessions, true, kMany);

@@ -1,5 +1,6 @@
 // Everything that is decoded from bytes of others: what decodes, encodes to
 // what means the same; where a form has one encoding, to the same bytes.
+#include <memory>
 #include <string>
 
 #include "kv/cluster_map.h"
@@ -169,8 +170,24 @@ void Operations(absl::string_view bytes) {
     for (auto code : {server::ReplyCode::kOk, server::ReplyCode::kRefused}) {
       server::Reply reply = server::RefusedReply(operation, code, "why");
       server::ToStatus(reply);
+      if (operation.scan != nullptr) {
+        const kv::ScanRequest& scan = *operation.scan;
+        reply.page = std::make_shared<kv::ScanPage>();
+        reply.page->entries.push_back({scan.prefix, scan.from, scan.slot});
+        reply.page->more = scan.keys_only;
+        reply.page->next_slot = scan.slot;
+        reply.page->next_from = scan.from;
+      }
       v1::OperationResult result;
       server::EncodeResult(&reply, &result);
+      if (code == server::ReplyCode::kOk && operation.scan != nullptr) {
+        const v1::ScanResponse& page = result.scan();
+        KV739_FUZZ_CHECK(page.entries_size() == 1 &&
+                             page.entries(0).key() == operation.scan->prefix &&
+                             page.entries(0).value() == operation.scan->from &&
+                             page.more() == operation.scan->keys_only,
+                         "another page");
+      }
     }
   }
 }

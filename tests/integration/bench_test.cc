@@ -72,6 +72,20 @@ TEST_F(BenchTest, WorkloadsAndModes) {
     SCOPED_TRACE(workload);
     ExpectClean(BenchJson({"--workload", workload, "--seconds", "0.3"}));
   }
+  for (const char* mode : {"threads", "async", "unary"}) {
+    SCOPED_TRACE(mode);
+    const Json scans = BenchJson({"--mode", mode, "--workload", "e",
+                                  "--seconds", "0.5", "--in-flight", "20"});
+    ExpectClean(scans);
+    const auto count = scans["operations"]["scan"]["ops"].get<double>();
+    EXPECT_GT(count, 0);
+    // 50.5 on the average, less at the end of the keys.
+    EXPECT_GT(scans["scanned_keys"].get<double>(), 20 * count);
+    EXPECT_LE(scans["scanned_keys"].get<double>(), 100 * count);
+    if (count > 200) {
+      EXPECT_GT(scans["operations"]["insert"]["ops"], 0);
+    }
+  }
 }
 
 TEST_F(BenchTest, VerdictAndServersThatGo) {

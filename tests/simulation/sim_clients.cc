@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/simulation/sim_net.h"
 #include "tests/simulation/sim_server.h"
@@ -30,6 +31,8 @@ server::OpKind KindOf(client::OpKind kind) {
       return server::OpKind::kCompareAndSwap;
     case client::OpKind::kOpenSession:
       return server::OpKind::kOpenSession;
+    case client::OpKind::kScan:
+      return server::OpKind::kScan;
   }
   return server::OpKind::kGet;
 }
@@ -65,6 +68,15 @@ client::Answer AnswerOf(server::Reply reply) {
   answer.version = reply.version;
   answer.value = std::move(reply.value);
   answer.session = reply.session;
+  if (reply.page == nullptr) return answer;
+  answer.page = std::make_shared<client::ScanPage>();
+  for (kv::ScanPage::Entry& entry : reply.page->entries) {
+    answer.page->entries.push_back(
+        {std::move(entry.key), std::move(entry.value), entry.version});
+  }
+  answer.page->more = reply.page->more;
+  answer.page->next_slot = reply.page->next_slot;
+  answer.page->next_from = std::move(reply.page->next_from);
   return answer;
 }
 
@@ -188,7 +200,59 @@ test::Operation SimClient::Draw(client::Request* request) {
   request->key = operation.key;
   request->kind = RequestKindOf(operation.kind);
   if (request->IsWrite()) DrawWrite(&operation, request);
+  if (p.scans && operation.kind == test::Kind::kGet && random_.Chance(1, 3)) {
+    DrawScan(operation, request);
+  }
   return operation;
+}
+
+void SimClient::DrawScan(const test::Operation& operation,
+                         client::Request* request) {
+  auto scan = std::make_shared<client::ScanRequest>();
+  scan->slot = random_.Chance(1, 4) ? 0 : kv::SlotOf(operation.key);
+  scan->from = operation.key;
+  if (random_.Chance(1, 4)) scan->prefix = "put1";
+  scan->max_keys = static_cast<uint32_t>(random_.Between(1, 10));
+  request->kind = client::OpKind::kScan;
+  request->key.clear();
+  request->scan = std::move(scan);
+}
+
+void SimClient::TakePage(const client::ScanRequest& asked,
+                         const client::ScanPage& page,
+                         const test::Operation& scan) {
+  ++world_->result().pages;
+  const Profile& p = world_->profile();
+  using Place = std::pair<uint32_t, std::string>;
+  const Place begin(asked.slot, asked.from);
+  const Place end(page.next_slot, page.next_from);
+  std::map<std::string, const client::ScanPage::Entry*> left;
+  for (const client::ScanPage::Entry& entry : page.entries) {
+    left[entry.key] = &entry;
+  }
+  const bool twice = left.size() != page.entries.size();
+  for (int i = 0; i < p.keys + p.append_keys; ++i) {
+    test::Operation get = scan;
+    get.key = i < p.keys ? PutKey(i) : AppendKey(i - p.keys);
+    const Place place(kv::SlotOf(get.key), get.key);
+    if (place < begin || place >= end ||
+        !absl::StartsWith(get.key, asked.prefix)) {
+      continue;
+    }
+    get.seen = std::nullopt;
+    const auto found = left.find(get.key);
+    if (found != left.end()) {
+      get.seen = found->second->value;
+      get.version = found->second->version;
+      left.erase(found);
+    }
+    history_.push_back(std::move(get));
+  }
+  if (!twice && left.empty()) return;
+  // Nobody has written that.
+  test::Operation wrong = scan;
+  wrong.seen = "a page has keys twice, or that have no place there";
+  history_.push_back(std::move(wrong));
 }
 
 void SimClient::DrawWrite(test::Operation* operation,
@@ -250,6 +314,7 @@ void SimClient::Finished(int worker, Call* call) {
   test::Operation operation = std::move(at.operation);
   const client::Outcome& outcome = call->outcome;
   operation.end = static_cast<test::Nanos>(world_->now());
+  const bool scan = call->request.kind == client::OpKind::kScan;
   if (outcome.code == KV739_OK || outcome.code == 1) {
     operation.outcome = test::Outcome::kDone;
     operation.seen = outcome.found ? test::Stored(outcome.value)
@@ -257,7 +322,7 @@ void SimClient::Finished(int worker, Call* call) {
     operation.version = outcome.version;
     operation.swapped =
         operation.kind == test::Kind::kCas && outcome.code == KV739_OK;
-    if (operation.kind != test::Kind::kAppend) Remember(operation);
+    if (operation.kind != test::Kind::kAppend && !scan) Remember(operation);
     ++world_->result().done;
     world_->result().swapped += operation.swapped ? 1 : 0;
     world_->result().deleted +=
@@ -273,8 +338,12 @@ void SimClient::Finished(int worker, Call* call) {
                          static_cast<uint64_t>(outcome.code + 100),
                          outcome.version);
   --under_way_;
-  if (operation.kind != test::Kind::kGet ||
-      operation.outcome == test::Outcome::kDone) {
+  if (scan) {
+    if (operation.outcome == test::Outcome::kDone) {
+      TakePage(*call->request.scan, *outcome.page, operation);
+    }
+  } else if (operation.kind != test::Kind::kGet ||
+             operation.outcome == test::Outcome::kDone) {
     history_.push_back(std::move(operation));
   } else if (reading_) {
     to_read_.push_back(operation.key);  // asks until it is told
@@ -362,6 +431,13 @@ void SimClient::SendTo(client::NodeIndex node) {
       operation.sequence = out.identity.sequence;
       operation.floor = out.floor;
       operation.group = request.group;
+      if (request.scan != nullptr) {
+        operation.scan = std::make_shared<kv::ScanRequest>();
+        operation.scan->slot = request.scan->slot;
+        operation.scan->from = request.scan->from;
+        operation.scan->prefix = request.scan->prefix;
+        operation.scan->max_keys = request.scan->max_keys;
+      }
       bytes += 40 + request.key.size() + request.value.size();
       operations.push_back(std::move(operation));
     }
@@ -404,7 +480,11 @@ void SimClient::Answered(int server, const AnswerTo& to,
     return;
   }
   uint64_t bytes = 0;
-  for (const client::Answer& answer : answers) bytes += answer.value.size();
+  for (const client::Answer& answer : answers) {
+    bytes += answer.value.size();
+    if (answer.page == nullptr) continue;
+    for (const auto& entry : answer.page->entries) bytes += entry.value.size();
+  }
   SimNet& net = world_->net();
   net.Carry(server, net.client(number_), bytes,
             [this, to, epoch, answers = std::move(answers)]() mutable {

@@ -64,6 +64,12 @@ class SimClient {
   void Next(int worker);
   void Submit(int worker, client::Request request, test::Operation operation);
   void Finished(int worker, Call* call);
+  // A page that begins at the operation's key.
+  void DrawScan(const test::Operation& operation, client::Request* request);
+  // What the page says is a read of every key that has its place there, those
+  // that are not in it too.
+  void TakePage(const client::ScanRequest& asked, const client::ScanPage& page,
+                const test::Operation& scan);
   test::Operation Draw(client::Request* request);
   void DrawWrite(test::Operation* operation, client::Request* request);
   void Remember(const test::Operation& operation);

@@ -48,6 +48,7 @@ struct Result {
   uint64_t unknown = 0;  // writes
   uint64_t refused = 0;
   uint64_t swapped = 0;    // compare-and-swaps that wrote
+  uint64_t pages = 0;      // of scans
   uint64_t deleted = 0;    // values
   uint64_t undecided = 0;  // keys whose order was not found in time
   uint64_t leaders = 0;

@@ -69,6 +69,7 @@ std::string Profile::Describe() const {
       absl::StrCat(servers, "+", later, " servers, ", clients, "x", workers,
                    " clients, ", direct ? "direct" : "buffered", " log,");
   if (leases) absl::StrAppend(&text, " leases,");
+  if (scans) absl::StrAppend(&text, " scans,");
   if (groups_per_five > 1) {
     absl::StrAppend(&text, " ", groups_per_five, " groups per five,");
   }
@@ -148,6 +149,8 @@ Profile DrawProfile(const Options& options) {
   if (random.Chance(1, 3)) {
     p.groups_per_five = static_cast<int>(random.Between(2, 3));
   }
+  // Of those without, the same goes.
+  p.scans = random.Chance(1, 3);
   return p;
 }
 

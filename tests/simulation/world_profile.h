@@ -98,6 +98,7 @@ struct Profile {
   uint64_t trailing_entries = 5'000;
   uint64_t replace_after_ticks = 0;
   bool leases = false;  // reads by lease
+  bool scans = false;   // some reads are of a page of keys
   uint64_t segment_bytes = 256 << 10;
   bool direct = true;  // writes are durable when they return
 

@@ -56,12 +56,14 @@ TEST_F(WorldTest, AnythingGoesWrong) {
     all.crashes += result.crashes;
     all.joins += result.joins;
     all.faults += result.faults;
+    all.pages += result.pages;
   }
   EXPECT_GT(all.done, 300 * seeds);
   EXPECT_GT(all.faults, 3 * seeds);
   EXPECT_GT(all.crashes, seeds / 2);
   if (!kThreadSanitizer) {
     EXPECT_GT(all.joins, 0u);
+    EXPECT_GT(all.pages, 100u);
   }
 }
 

@@ -9,8 +9,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <map>
+#include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace kv739::testing {
@@ -467,6 +470,11 @@ Seen FakeCluster::Look(int server, const v1::Operation& operation) {
     seen.sequence = id->sequence();
     seen.floor = id->floor();
   }
+  if (operation.has_scan()) {
+    seen.key = operation.scan().from();
+    seen.group = map_.OwnerOf(static_cast<kv::Slot>(operation.scan().slot()));
+    return seen;
+  }
   seen.group = operation.has_open_session()
                    ? raft::GroupId(operation.open_session().group())
                    : map_.OwnerOf(kv::SlotOf(seen.key));
@@ -512,6 +520,44 @@ bool FakeCluster::Handle(int server, const v1::OperationBatch& batch,
   return keep;
 }
 
+v1::ScanResponse FakeCluster::DoScan(const v1::ScanRequest& request) {
+  constexpr int kMostKeys = 10;
+  using Place = std::pair<uint32_t, std::string>;
+  std::map<Place, const Entry*> places;
+  for (const auto& [key, entry] : data_) {
+    places[{kv::SlotOf(key), key}] = &entry;
+  }
+  v1::ScanResponse page;
+  const int most = request.max_keys() == 0
+                       ? kMostKeys
+                       : std::min<int>(kMostKeys, request.max_keys());
+  const raft::GroupId group =
+      map_.OwnerOf(static_cast<kv::Slot>(request.slot()));
+  uint32_t end = request.slot();
+  while (end < kv::kSlotCount &&
+         map_.OwnerOf(static_cast<kv::Slot>(end)) == group) {
+    ++end;
+  }
+  page.set_more(end < kv::kSlotCount);
+  page.set_next_slot(end);
+  for (auto it = places.lower_bound({request.slot(), request.from()});
+       it != places.end() && it->first.first < end; ++it) {
+    const auto& [place, entry] = *it;
+    if (!absl::StartsWith(place.second, request.prefix())) continue;
+    if (page.entries_size() == most) {
+      page.set_more(true);
+      page.set_next_slot(place.first);
+      page.set_next_from(place.second);
+      break;
+    }
+    v1::ScanResponse::Entry* to = page.add_entries();
+    to->set_key(place.second);
+    if (!request.keys_only()) to->set_value(entry->value);
+    to->set_version(entry->version);
+  }
+  return page;
+}
+
 v1::OperationResult FakeCluster::Do(const Seen& seen,
                                     const v1::Operation& operation) {
   v1::OperationResult result;
@@ -532,6 +578,8 @@ v1::OperationResult FakeCluster::Do(const Seen& seen,
     const uint64_t id = next_session_++;
     sessions_[seen.group.value()][id];
     result.mutable_open_session()->set_session(id);
+  } else if (operation.has_scan()) {
+    *result.mutable_scan() = DoScan(operation.scan());
   } else if (operation.has_get()) {
     auto it = data_.find(seen.key);
     v1::GetResponse* get = result.mutable_get();

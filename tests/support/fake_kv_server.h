@@ -130,6 +130,7 @@ class FakeCluster {
   // With the lock held.
   Seen Look(int server, const v1::Operation& operation);
   v1::OperationResult Do(const Seen& seen, const v1::Operation& operation);
+  v1::ScanResponse DoScan(const v1::ScanRequest& request);
   v1::OperationResult DoWrite(const Seen& seen, const v1::Operation& operation);
 
   // False: the stream is to be broken.

@@ -552,9 +552,12 @@ void HostCluster::Submit(int node, server::Operation operation) {
 }
 
 server::Reply HostCluster::Call(server::Operation operation) {
-  const raft::GroupId group = operation.kind == server::OpKind::kOpenSession
-                                  ? operation.group
-                                  : map_->OwnerOf(kv::SlotOf(operation.key));
+  const raft::GroupId group =
+      operation.kind == server::OpKind::kOpenSession
+          ? operation.group
+          : map_->OwnerOf(operation.scan != nullptr
+                              ? static_cast<kv::Slot>(operation.scan->slot)
+                              : kv::SlotOf(operation.key));
   const int leader = ElectLeader(group);
   const uint64_t tag = next_tag_++;
   operation.tag = tag;

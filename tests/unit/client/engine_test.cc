@@ -182,6 +182,61 @@ TEST_F(EngineTest, FollowsTheNamedLeaderAtOnceAndRemembersIt) {
   EXPECT_EQ(TakeOne().node, leader);
 }
 
+TEST_F(EngineTest, AScanGoesToTheGroupOfItsSlotAndIsRepeated) {
+  Request request;
+  request.kind = OpKind::kScan;
+  auto page = std::make_shared<ScanRequest>();
+  page->slot = 4000;
+  request.scan = page;
+  auto scan = std::make_shared<Operation>(std::move(request));
+  scan->deadline = now_ + 60 * kSecond;
+  ASSERT_EQ(engine_.Submit(scan, now_), KV739_OK);
+  const Sent first = TakeOne();
+  EXPECT_EQ(first.out.identity.session, 0u);
+  const NodeIndex leader = (first.node + 2) % 5;
+  Deliver(first, Refuse(first, AnswerCode::kNotLeader,
+                        engine_.router().AddressOf(leader)));
+  Sent sent = TakeOne();
+  EXPECT_EQ(sent.node, leader);
+  // Neither a broken stream nor a server that has lost it ends a read.
+  engine_.OnBroken(sent.node, "broken", now_);
+  for (const AnswerCode code :
+       {AnswerCode::kUnknown, AnswerCode::kOverloaded, AnswerCode::kUnavailable,
+        AnswerCode::kWrongGroup}) {
+    std::vector<Sent> next = Take();
+    while (next.empty()) {
+      Advance(kMillisecond);
+      next = Take();
+    }
+    sent = next.back();
+    EXPECT_FALSE(IsDone(scan));
+    Deliver(sent, Refuse(sent, code));
+  }
+  std::vector<Sent> next = Take();
+  while (next.empty()) {
+    Advance(kMillisecond);
+    next = Take();
+  }
+  Answer answer = Ok(next.back());
+  answer.page = std::make_shared<ScanPage>();
+  answer.page->entries.push_back({"k", "v", 9});
+  Deliver(next.back(), answer);
+  EXPECT_EQ(CodeOf(scan), KV739_OK);
+  EXPECT_EQ(scan->outcome.page->entries[0].value, "v");
+}
+
+TEST_F(EngineTest, AScanWithoutAPageIsAnError) {
+  Request request;
+  request.kind = OpKind::kScan;
+  request.scan = std::make_shared<ScanRequest>();
+  auto scan = std::make_shared<Operation>(std::move(request));
+  scan->deadline = now_ + kSecond;
+  ASSERT_EQ(engine_.Submit(scan, now_), KV739_OK);
+  const Sent sent = TakeOne();
+  Deliver(sent, Ok(sent, true));
+  EXPECT_EQ(CodeOf(scan), KV739_E_INTERNAL);
+}
+
 TEST_F(EngineTest, WithoutANameEveryMemberIsAskedAndThenAfterPauses) {
   Submit(OpKind::kGet, "k");
   std::set<NodeIndex> asked;

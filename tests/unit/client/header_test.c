@@ -24,6 +24,8 @@ int main(void) {
   kv739_options options = {sizeof(kv739_options), 100, 10};
   kv739_client *client = NULL;
   kv739_callback callback = Ignore;
+  kv739_scan_cursor cursor = {0, 0, {0}};
+  kv739_scan_result *page = NULL;
   CHECK(callback != NULL);
   CHECK(kv739_get("key", value) == -1);
   CHECK(value[0] == '\0');
@@ -33,6 +35,11 @@ int main(void) {
   CHECK(kv739_shutdown() == -1);
   CHECK(kv739_open("/nonexistent/file", &options, &client) == KV739_E_CONFIG);
   CHECK(client == NULL);
+  CHECK(kv739_scan_cursor_set(&cursor, "key", 3) == KV739_OK);
+  CHECK(cursor.from_length == 3 && memcmp(cursor.from, "key", 3) == 0);
+  CHECK(kv739_client_scan(NULL, NULL, 0, 0, KV739_SCAN_KEYS_ONLY, &cursor, 0,
+                          &page) == KV739_E_INVALID);
+  CHECK(page == NULL && kv739_scan_result_count(page) == 0);
   CHECK(strlen(kv739_version()) > 5);
   CHECK(strlen(kv739_strerror(KV739_E_UNKNOWN)) > 0);
   return 0;

@@ -29,8 +29,7 @@ void ExpectUsage(const std::vector<std::string>& words,
 }
 
 TEST(BenchArguments, Refused) {
-  ExpectUsage({"--workload", "e"}, {"--workload e", "scan"});
-  ExpectUsage({"--workload", "g"}, {"no such workload: g", "a, b, c, d, f"});
+  ExpectUsage({"--workload", "g"}, {"no such workload: g", "a, b, c, d, e, f"});
   ExpectUsage({"--mix", "101"}, {"--mix", "101", "0", "100"});
   ExpectUsage({"--mix", "50", "--workload", "a"}, {"--mix", "--workload"});
   ExpectUsage({"--in-flight", "0"}, {"--in-flight", "0", "1000"});

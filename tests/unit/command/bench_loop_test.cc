@@ -276,5 +276,52 @@ TEST(Loop, FillingEndsWithTheLastKey) {
             100u);
 }
 
+// Pages that begin where the one before has ended, until there are as many keys
+// as the scan is to have, or no more.
+TEST(LoadLoop, AScanIsAllOfItsPages) {
+  LoopOptions options;
+  options.in_flight = 1;
+  options.end = kSecond;
+  KeySpace keys(1000);
+  const Values values(8, 1);
+  Mix mix;
+  mix.percent[static_cast<int>(Kind::kScan)] = 100;
+  const auto source = NewMixSource(mix, {16, 8}, &keys, &values, 1);
+  LoadLoop loop(options, source.get());
+  Operation scan;
+  uint64_t got = 0;
+  uint64_t now = 0;
+  for (int n = 0; n < 100; ++n) {
+    ASSERT_TRUE(loop.Take(now, &scan));
+    ASSERT_EQ(scan.kind, Kind::kScan);
+    EXPECT_FALSE(scan.write);
+    EXPECT_EQ(scan.from, scan.key);
+    EXPECT_GE(scan.left, 1u);
+    EXPECT_LE(scan.left, kMaxScanLength);
+    const uint32_t wanted = scan.left;
+    Result page;
+    page.keys = (wanted - 1) / 2;  // perhaps none
+    page.more = true;
+    page.slot = 77;
+    page.from = "next";
+    ASSERT_TRUE(loop.Done(now + 1, &scan, page));
+    EXPECT_EQ(scan.left, wanted - page.keys);
+    EXPECT_EQ(scan.slot, 77u);
+    EXPECT_EQ(scan.from, "next");
+    // It has all; or the keys are at an end.
+    page.more = n % 2 == 0;
+    page.keys = page.more ? scan.left : 0;
+    got += (wanted - 1) / 2 + page.keys;
+    now += 1000;
+    EXPECT_FALSE(loop.Done(now, &scan, page));
+  }
+  loop.Stop(kSecond);
+  const LoopStats& stats = loop.stats();
+  EXPECT_EQ(stats.scanned, got);
+  const Histogram& latency = stats.latency[static_cast<int>(Kind::kScan)];
+  EXPECT_EQ(latency.count(), 100u);
+  EXPECT_NEAR(latency.mean(), 1000, 20);
+}
+
 }  // namespace
 }  // namespace kv739::bench

@@ -1,5 +1,6 @@
-// get, put, del, append, cas: what goes to stdout, what to stderr, exit codes,
-// and that keys and values arrive byte for byte. One batch is one client.
+// get, put, del, append, cas, scan: what goes to stdout, what to stderr, exit
+// codes, and that keys and values arrive byte for byte. One batch is one
+// client.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -131,6 +132,46 @@ TEST(Data, LibraryErrorsBecomeExitCodes) {
     EXPECT_EQ(ran.err, "kv739: the library says why\n");
   }
   EXPECT_EQ(Batch("get error-5\nput k v\n").exit, kUnreachable);
+}
+
+constexpr char kFill[] = "put a1 1\nput a2 'x y'\nput a3 \\x00\\n\nput b 4\n";
+
+TEST(Data, ScanPrintsAllPages) {
+  EXPECT_EQ(Batch(std::string(kFill) + "scan\n").out,
+            "a1\t1\na2\tx y\na3\t\\x00\\n\nb\t4\n");
+  EXPECT_EQ(Batch(std::string(kFill) + "scan a\n").out,
+            "a1\t1\na2\tx y\na3\t\\x00\\n\n");
+  EXPECT_EQ(Batch(std::string(kFill) + "scan -k a\n").out, "a1\na2\na3\n");
+  const Ran none = Batch(std::string(kFill) + "scan none\n");
+  EXPECT_EQ(none.exit, kOk);
+  EXPECT_EQ(none.out, "");
+}
+
+TEST(Data, ScanEndsAtItsLimit) {
+  EXPECT_EQ(Batch(std::string(kFill) + "scan -k --limit 1\n").out, "a1\n");
+  EXPECT_EQ(Batch(std::string(kFill) + "scan -k --limit 3\n").out,
+            "a1\na2\na3\n");
+  EXPECT_EQ(Batch(std::string(kFill) + "scan -k --limit 9\n").out,
+            "a1\na2\na3\nb\n");
+  EXPECT_EQ(Batch("scan --limit x\n").exit, kUsage);
+}
+
+TEST(Data, ScanForScripts) {
+  const Ran nul = Batch(std::string(kFill) + "scan -0 a3\n");
+  EXPECT_EQ(nul.out, std::string("a3\0\0\n\0", 6));
+  const Ran lines = Batch(std::string(kFill) + "scan --json --limit 1\n");
+  const json entry = json::parse(lines.out);
+  EXPECT_EQ(entry["key"], "a1");
+  EXPECT_EQ(entry["value"], "1");
+  EXPECT_TRUE(entry["version"].is_string());
+  const Ran keys = Batch(std::string(kFill) + "scan --json -k b\n");
+  EXPECT_FALSE(json::parse(keys.out).contains("value"));
+}
+
+TEST(Data, AScanThatFailsSaysWhy) {
+  const Ran ran = Batch("scan error-3\n");
+  EXPECT_EQ(ran.exit, kUnreachable);
+  EXPECT_EQ(ran.err, "kv739: the library says why\n");
 }
 
 }  // namespace

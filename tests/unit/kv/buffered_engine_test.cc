@@ -132,6 +132,78 @@ TEST(BufferTable, PrefetchingChangesNothing) {
   EXPECT_GT(here, 100u);
 }
 
+// Cut by a view after each change, with writes between: few are left, and they
+// hold what was written.
+TEST(BufferTable, ViewsLeaveFewGenerations) {
+  BufferTable table(1 << 20);
+  std::map<std::string, std::string> expected;
+  std::mt19937_64 random(7);
+  size_t most = 0;
+  for (int n = 0; n < 5000; ++n) {
+    const std::string key = absl::StrCat("key", random() % 2000);
+    Put(&table, key, absl::StrCat(n));
+    expected[key] = absl::StrCat(n);
+    const auto frozen = table.FreezeForView([] {});
+    EXPECT_EQ(frozen.size(), table.frozen_count());
+    most = std::max(most, frozen.size());
+  }
+  EXPECT_LE(most, 8u);
+  std::map<std::string, std::string> found;
+  uint64_t cost = 0;
+  for (const auto& generation : table.Freeze()) {
+    std::string last;
+    for (const RecordRef& record : generation->Sorted()) {
+      EXPECT_LT(last, record->key());
+      last = std::string(record->key());
+      found[last] = std::string(record->value());
+    }
+    cost += generation->cost;
+  }
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(table.dirty_cost(), cost);
+  // They are written out as others are.
+  while (table.OldestFrozen() != nullptr) table.WrittenOut();
+  EXPECT_EQ(table.dirty_cost(), 0u);
+  for (const auto& [key, value] : expected) EXPECT_EQ(Find(table, key), value);
+  table.Freeze();
+}
+
+// What is being written out is in the engine below as it was taken.
+TEST(BufferTable, WhatIsBeingWrittenOutIsNotMerged) {
+  BufferTable table(1 << 20);
+  Put(&table, "a", "1");
+  table.Freeze();
+  const auto taken = table.OldestFrozen();
+  Put(&table, "a", "2");
+  table.FreezeForView([] {});
+  EXPECT_EQ(table.OldestFrozen(), taken);
+  EXPECT_EQ(taken->Sorted()[0]->value(), "1");
+  table.WrittenOut();
+  ASSERT_EQ(table.frozen_count(), 1u);
+  EXPECT_EQ(table.OldestFrozen()->Sorted()[0]->value(), "2");
+}
+
+// A range that was deleted between two generations hides what is below, and
+// not what came after it.
+TEST(BufferTable, MergingKeepsDeletedRanges) {
+  BufferTable table(1 << 20);
+  Put(&table, "a", "1");
+  Put(&table, "c", "1");
+  table.FreezeForView([] {});
+  const std::vector<Change> gone = {{RecordRef(), {"a", "c"}}};
+  table.Apply(gone);
+  table.FreezeForView([] {});
+  Put(&table, "b", "2");
+  const auto frozen = table.FreezeForView([] {});
+  ASSERT_EQ(frozen.size(), 1u);
+  ASSERT_EQ(frozen[0]->ranges.size(), 1u);
+  std::string seen;
+  for (const RecordRef& record : frozen[0]->Sorted()) {
+    absl::StrAppend(&seen, record->key(), record->deleted() ? "-" : "+");
+  }
+  EXPECT_EQ(seen, "a-b+c+");
+}
+
 TEST(BufferTable, WhatIsWrittenOutStaysAsLongAsItFits) {
   BufferTable table(1 << 20);
   for (int i = 0; i < 2000; ++i) Put(&table, absl::StrCat("key", i), "old");

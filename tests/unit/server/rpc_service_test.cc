@@ -69,6 +69,54 @@ TEST_F(RpcServiceTest, StaleGetIsAKindOfItsOwn) {
   EXPECT_FALSE(response.found());
 }
 
+TEST_F(RpcServiceTest, ScansCarryAllTheirFields) {
+  kv::ScanRequest seen;
+  OpKind kind = OpKind::kGet;
+  handler_.SetAnswer([&](const Operation& operation) {
+    seen = *operation.scan;
+    kind = operation.kind;
+    Reply reply;
+    reply.page = std::make_shared<kv::ScanPage>();
+    reply.page->entries = {{"a", "1", 7}, {"b", "", 9}};
+    reply.page->more = true;
+    reply.page->next_slot = 12;
+    reply.page->next_from = "c";
+    return reply;
+  });
+  Start();
+  v1::ScanRequest request;
+  request.set_slot(11);
+  request.set_from("from");
+  request.set_prefix("prefix");
+  request.set_max_keys(100);
+  request.set_max_bytes(1000);
+  request.set_keys_only(true);
+  for (const auto consistency : {v1::LINEARIZABLE, v1::STALE}) {
+    request.set_consistency(consistency);
+    grpc::ClientContext context;
+    SetPatience(&context);
+    v1::ScanResponse response;
+    const grpc::Status status = stub_->Scan(&context, request, &response);
+    handler_.Sync();
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(kind,
+              consistency == v1::STALE ? OpKind::kScanStale : OpKind::kScan);
+    EXPECT_EQ(seen.slot, 11u);
+    EXPECT_EQ(seen.from, "from");
+    EXPECT_EQ(seen.prefix, "prefix");
+    EXPECT_EQ(seen.max_keys, 100u);
+    EXPECT_EQ(seen.max_bytes, 1000u);
+    EXPECT_TRUE(seen.keys_only);
+    ASSERT_EQ(response.entries_size(), 2);
+    EXPECT_EQ(response.entries(0).key(), "a");
+    EXPECT_EQ(response.entries(0).value(), "1");
+    EXPECT_EQ(response.entries(1).version(), 9u);
+    EXPECT_TRUE(response.more());
+    EXPECT_EQ(response.next_slot(), 12u);
+    EXPECT_EQ(response.next_from(), "c");
+  }
+}
+
 TEST_F(RpcServiceTest, WritesCarryAllTheirFields) {
   Operation seen;
   handler_.SetAnswer([&](const Operation& operation) {

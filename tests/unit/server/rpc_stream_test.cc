@@ -258,6 +258,35 @@ TEST_F(RpcStreamTest, ValuesBeyondTheBoundAreNotKept) {
   }
 }
 
+// gRPC takes no message above 4 MiB.
+TEST_F(RpcStreamTest, PagesShareMessagesAsFarAsTheyFit) {
+  Start();
+  constexpr int kPages = 8;
+  v1::OperationBatch batch;
+  for (uint64_t tag = 0; tag < kPages; ++tag) {
+    v1::Operation* operation = batch.add_operations();
+    operation->set_tag(tag);
+    operation->mutable_scan()->set_slot(static_cast<uint32_t>(tag));
+  }
+  ASSERT_TRUE(call_->Write(batch));
+  std::vector<Operation> operations = TakeExactly(kPages);
+  for (Operation& operation : operations) {
+    Reply reply;
+    reply.tag = operation.tag;
+    reply.kind = operation.kind;
+    reply.page = std::make_shared<kv::ScanPage>();
+    reply.page->entries = {{"key", std::string(kv::kMaxScanBytes, 'x'), 1}};
+    reply.page->bytes = kv::kMaxScanBytes + 3;
+    operation.sink->Deliver(std::move(reply));
+  }
+  operations[0].sink->Flush();
+  for (const auto& [tag, result] : Read(kPages)) {
+    ASSERT_EQ(result.scan().entries_size(), 1) << tag;
+    EXPECT_EQ(result.scan().entries(0).value().size(), kv::kMaxScanBytes);
+    EXPECT_FALSE(result.scan().more());
+  }
+}
+
 TEST_F(RpcStreamTest, ABrokenStreamDropsItsResults) {
   Start();
   ASSERT_TRUE(call_->Write(Gets(0, 100)));

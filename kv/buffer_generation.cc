@@ -1,0 +1,78 @@
+#include "kv/buffer_generation.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace kv739::kv {
+namespace {
+
+// Sorted without looking at most of the records: their first bytes decide.
+struct SortItem {
+  uint64_t first;
+  uint64_t second;
+  RecordRef record;
+};
+
+uint64_t BigEndian(absl::string_view bytes, size_t at) {
+  uint64_t number = 0;
+  for (size_t i = at; i < at + 8; ++i) {
+    number = number << 8 |
+             (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0);
+  }
+  return number;
+}
+
+bool Before(const SortItem& a, const SortItem& b) {
+  if (a.first != b.first) return a.first < b.first;
+  if (a.second != b.second) return a.second < b.second;
+  return a.record->key() < b.record->key();
+}
+
+void Sort(BufferGeneration::Records* records) {
+  std::vector<SortItem> items;
+  items.reserve(records->size());
+  for (RecordRef& record : *records) {
+    const absl::string_view key = record->key();
+    items.push_back({BigEndian(key, 0), BigEndian(key, 8), std::move(record)});
+  }
+  std::sort(items.begin(), items.end(), Before);
+  for (size_t n = 0; n < items.size(); ++n) {
+    (*records)[n] = std::move(items[n].record);
+  }
+}
+
+}  // namespace
+
+const BufferGeneration::Records& BufferGeneration::Sorted() const {
+  std::call_once(sorted_, [this] { Sort(&records); });
+  return records;
+}
+
+std::shared_ptr<const BufferGeneration> BufferGeneration::Merge(
+    const BufferGeneration& older, const BufferGeneration& newer) {
+  auto merged = std::make_shared<BufferGeneration>();
+  merged->number = newer.number;
+  // What the newer one has deleted of the older one's is among its records.
+  merged->ranges = older.ranges;
+  merged->ranges.insert(merged->ranges.end(), newer.ranges.begin(),
+                        newer.ranges.end());
+  for (const DeletedRange& range : merged->ranges) merged->cost += range.cost();
+  const Records& old = older.Sorted();
+  const Records& young = newer.Sorted();
+  merged->records.reserve(old.size() + young.size());
+  const auto add = [&](const RecordRef& record) {
+    merged->cost += record->cost();
+    merged->records.push_back(record);
+  };
+  auto a = old.begin();
+  for (const RecordRef& record : young) {
+    while (a != old.end() && (*a)->key() < record->key()) add(*a++);
+    if (a != old.end() && (*a)->key() == record->key()) ++a;
+    add(record);
+  }
+  while (a != old.end()) add(*a++);
+  std::call_once(merged->sorted_, [] {});  // it is
+  return merged;
+}
+
+}  // namespace kv739::kv
