@@ -278,7 +278,7 @@ TEST(Loop, FillingEndsWithTheLastKey) {
 
 // Pages that begin where the one before has ended, until there are as many keys
 // as the scan is to have, or no more.
-TEST(LoadLoop, AScanIsAllOfItsPages) {
+TEST(Loop, AScanIsAllOfItsPages) {
   LoopOptions options;
   options.in_flight = 1;
   options.end = kSecond;

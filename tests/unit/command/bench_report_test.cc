@@ -110,6 +110,21 @@ TEST(Verdict, EachBound) {
   ExpectMet(R"({"insert.p99_ms": {"max": 10}})", false);
 }
 
+TEST(Report, ScansAndTheirKeys) {
+  Report report = Known();
+  EXPECT_EQ(FormatTable(report, false).find("scans got"), std::string::npos);
+  EXPECT_EQ(ToJson(report)["scanned_keys"], 0);
+  for (int i = 0; i < 4; ++i) {
+    report.stats.latency[static_cast<int>(Kind::kScan)].Record(1'000'000);
+  }
+  report.stats.scanned = 202;
+  EXPECT_NE(FormatTable(report, false).find("scans got 202 keys, "),
+            std::string::npos);
+  EXPECT_NE(FormatTable(report, false).find("50.5 each"), std::string::npos);
+  EXPECT_EQ(ToJson(report)["scanned_keys"], 202);
+  EXPECT_EQ(ToJson(report)["operations"]["scan"]["ops"], 4);
+}
+
 TEST(Verdict, NamesTheValueAndTheBound) {
   const auto bounds = ParseBounds(
       R"({"max_ms": {"max": 2.5}, "ops": {"min": 10, "max": 5000}})");
@@ -127,7 +142,7 @@ TEST(Verdict, RefusedFiles) {
            {"{\"p99_ms\": ", "no JSON object"},
            {"{}", "no bound"},
            {R"({"p98_ms": {"max": 1}})", "called p98_ms"},
-           {R"({"scan.p99_ms": {"max": 1}})", "called scan.p99_ms"},
+           {R"({"scans.p99_ms": {"max": 1}})", "called scans.p99_ms"},
            {R"({"read.errors": {"max": 1}})", "called read.errors"},
            {R"({"p99_ms": 5})", "p99_ms needs"},
            {R"({"p99_ms": {}})", "neither min nor max"},
