@@ -10,7 +10,7 @@ namespace {
 struct SortItem {
   uint64_t first;
   uint64_t second;
-  RecordRef record;
+  const BufferRecord* record;
 };
 
 uint64_t BigEndian(absl::string_view bytes, size_t at) {
@@ -28,24 +28,25 @@ bool Before(const SortItem& a, const SortItem& b) {
   return a.record->key() < b.record->key();
 }
 
-void Sort(BufferGeneration::Records* records) {
+BufferGeneration::Sequence InOrder(const std::vector<RecordRef>& records) {
   std::vector<SortItem> items;
-  items.reserve(records->size());
-  for (RecordRef& record : *records) {
+  items.reserve(records.size());
+  for (const RecordRef& record : records) {
     const absl::string_view key = record->key();
-    items.push_back({BigEndian(key, 0), BigEndian(key, 8), std::move(record)});
+    items.push_back({BigEndian(key, 0), BigEndian(key, 8), record.get()});
   }
   std::sort(items.begin(), items.end(), Before);
-  for (size_t n = 0; n < items.size(); ++n) {
-    (*records)[n] = std::move(items[n].record);
-  }
+  BufferGeneration::Sequence sorted;
+  sorted.reserve(items.size());
+  for (const SortItem& item : items) sorted.push_back(item.record);
+  return sorted;
 }
 
 }  // namespace
 
-const BufferGeneration::Records& BufferGeneration::Sorted() const {
-  std::call_once(sorted_, [this] { Sort(&records); });
-  return records;
+const BufferGeneration::Sequence& BufferGeneration::Sorted() const {
+  std::call_once(sorted_once_, [this] { sorted_ = InOrder(records); });
+  return sorted_;
 }
 
 std::shared_ptr<const BufferGeneration> BufferGeneration::Merge(
@@ -57,21 +58,27 @@ std::shared_ptr<const BufferGeneration> BufferGeneration::Merge(
   merged->ranges.insert(merged->ranges.end(), newer.ranges.begin(),
                         newer.ranges.end());
   for (const DeletedRange& range : merged->ranges) merged->cost += range.cost();
-  const Records& old = older.Sorted();
-  const Records& young = newer.Sorted();
-  merged->records.reserve(old.size() + young.size());
-  const auto add = [&](const RecordRef& record) {
+  const Sequence& old = older.Sorted();
+  const Sequence& young = newer.Sorted();
+  Sequence sorted;
+  sorted.reserve(old.size() + young.size());
+  const auto add = [&](const BufferRecord* record) {
     merged->cost += record->cost();
-    merged->records.push_back(record);
+    sorted.push_back(record);
   };
   auto a = old.begin();
-  for (const RecordRef& record : young) {
+  for (const BufferRecord* record : young) {
     while (a != old.end() && (*a)->key() < record->key()) add(*a++);
     if (a != old.end() && (*a)->key() == record->key()) ++a;
     add(record);
   }
   while (a != old.end()) add(*a++);
-  std::call_once(merged->sorted_, [] {});  // it is
+  merged->records.reserve(sorted.size());
+  for (const BufferRecord* record : sorted) {
+    merged->records.push_back(RecordRef::Share(record));
+  }
+  std::call_once(merged->sorted_once_,
+                 [&] { merged->sorted_ = std::move(sorted); });
   return merged;
 }
 

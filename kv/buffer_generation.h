@@ -28,26 +28,28 @@ struct DeletedRange {
 // among the records, and so is the end of what was written before.
 class BufferGeneration {
  public:
-  using Records = std::vector<RecordRef>;
+  using Sequence = std::vector<const BufferRecord*>;
 
   uint64_t number = 0;
-  // Of the active one: at their positions.
-  mutable Records records;
+  // At their positions: about as they were written, and so as they lie in
+  // memory.
+  std::vector<RecordRef> records;
   std::vector<DeletedRange> ranges;
   uint64_t cost = 0;
 
   bool empty() const { return records.empty() && ranges.empty(); }
 
-  // Of a frozen one: the records in the order of their keys, put into it when
-  // it is first asked for. Any thread; nobody looks at `records` beside it.
-  const Records& Sorted() const;
+  // Of a frozen one: the records in the order of their keys, which is made when
+  // it is first asked for. Any thread.
+  const Sequence& Sorted() const;
 
   // The end of two that follow each other, with the number of the newer one.
   static std::shared_ptr<const BufferGeneration> Merge(
       const BufferGeneration& older, const BufferGeneration& newer);
 
  private:
-  mutable std::once_flag sorted_;
+  mutable std::once_flag sorted_once_;
+  mutable Sequence sorted_;
 };
 
 }  // namespace kv739::kv

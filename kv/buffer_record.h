@@ -70,6 +70,12 @@ class RecordRef {
     return RecordRef(record);
   }
 
+  static RecordRef Share(const BufferRecord* record) {
+    auto* shared = const_cast<BufferRecord*>(record);
+    shared->refs_.fetch_add(1, std::memory_order_relaxed);
+    return RecordRef(shared);
+  }
+
   RecordRef() = default;
   RecordRef(const RecordRef& other) : record_(other.record_) {
     if (record_ != nullptr) {

@@ -250,7 +250,7 @@ void BufferTable::WrittenOut() {
 }
 
 void BufferTable::MakeClean(const Generation& generation) {
-  const std::vector<RecordRef>& written = generation.Sorted();
+  const std::vector<RecordRef>& written = generation.records;
   size_t next = 0;
   while (next < written.size()) {
     const std::lock_guard lock(mutex_);

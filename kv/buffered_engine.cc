@@ -77,7 +77,7 @@ void WriteTo(const BufferTable::Frozen& generation, Batch* batch) {
   for (const DeletedRange& range : generation->ranges) {
     batch->DeleteRange(range.begin, range.end);
   }
-  for (const RecordRef& record : generation->Sorted()) {
+  for (const BufferRecord* record : generation->Sorted()) {
     if (record->deleted()) {
       batch->Delete(record->key());
     } else {

@@ -7,22 +7,22 @@
 namespace kv739::kv {
 namespace {
 
-using Records = BufferGeneration::Records;
+using Sequence = BufferGeneration::Sequence;
 
-Records::const_iterator LowerBound(Records::const_iterator first,
-                                   Records::const_iterator last,
-                                   absl::string_view key) {
+Sequence::const_iterator LowerBound(Sequence::const_iterator first,
+                                    Sequence::const_iterator last,
+                                    absl::string_view key) {
   return std::lower_bound(first, last, key,
-                          [](const RecordRef& record, absl::string_view k) {
+                          [](const BufferRecord* record, absl::string_view k) {
                             return record->key() < k;
                           });
 }
 
 // The records of one generation, from where a cursor stands.
 struct Run {
-  Records::const_iterator begin;
-  Records::const_iterator end;
-  Records::const_iterator at;
+  Sequence::const_iterator begin;
+  Sequence::const_iterator end;
+  Sequence::const_iterator at;
 
   // Mostly forward and not far: the steps double until they are too long.
   void Seek(absl::string_view key) {
@@ -56,7 +56,7 @@ class BufferedView::MergingCursor : public Cursor {
         below_(view->below_->NewCursor(begin, end, cache)) {
     runs_.reserve(view->frozen_.size());
     for (const BufferTable::Frozen& generation : view->frozen_) {
-      const Records& records = generation->Sorted();
+      const Sequence& records = generation->Sorted();
       if (records.empty()) continue;
       runs_.push_back({records.begin(), records.end(), records.end()});
     }
@@ -90,7 +90,7 @@ class BufferedView::MergingCursor : public Cursor {
       if (valid_) key_ = below_->key();
       for (const Run& run : runs_) {
         if (run.at == run.end) continue;
-        const BufferRecord* record = run.at->get();
+        const BufferRecord* record = *run.at;
         const absl::string_view key = record->key();
         if (valid_ && (record_ != nullptr ? key >= key_ : key > key_)) continue;
         valid_ = true;
@@ -146,7 +146,7 @@ bool BufferedView::Hidden(absl::string_view key) const {
 absl::StatusOr<bool> BufferedView::Get(absl::string_view key,
                                        std::string* value) const {
   for (const BufferTable::Frozen& generation : frozen_) {
-    const Records& records = generation->Sorted();
+    const Sequence& records = generation->Sorted();
     const auto it = LowerBound(records.begin(), records.end(), key);
     if (it == records.end() || (*it)->key() != key) continue;
     if ((*it)->deleted()) return false;
@@ -167,7 +167,7 @@ RangeEstimate BufferedView::Estimate(absl::string_view begin,
                                      absl::string_view end) const {
   RangeEstimate estimate = below_->Estimate(begin, end);
   for (const BufferTable::Frozen& generation : frozen_) {
-    const Records& records = generation->Sorted();
+    const Sequence& records = generation->Sorted();
     for (auto it = LowerBound(records.begin(), records.end(), begin);
          it != records.end() && (*it)->key() < end; ++it) {
       ++estimate.keys;

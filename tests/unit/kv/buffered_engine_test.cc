@@ -152,7 +152,7 @@ TEST(BufferTable, ViewsLeaveFewGenerations) {
   uint64_t cost = 0;
   for (const auto& generation : table.Freeze()) {
     std::string last;
-    for (const RecordRef& record : generation->Sorted()) {
+    for (const BufferRecord* record : generation->Sorted()) {
       EXPECT_LT(last, record->key());
       last = std::string(record->key());
       found[last] = std::string(record->value());
@@ -198,7 +198,7 @@ TEST(BufferTable, MergingKeepsDeletedRanges) {
   ASSERT_EQ(frozen.size(), 1u);
   ASSERT_EQ(frozen[0]->ranges.size(), 1u);
   std::string seen;
-  for (const RecordRef& record : frozen[0]->Sorted()) {
+  for (const BufferRecord* record : frozen[0]->Sorted()) {
     absl::StrAppend(&seen, record->key(), record->deleted() ? "-" : "+");
   }
   EXPECT_EQ(seen, "a-b+c+");
