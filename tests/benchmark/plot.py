@@ -13,7 +13,7 @@ import os
 import statistics
 import sys
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 360, 70, 150, 30, 50
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 740, 360, 70, 170, 30, 50
 LINES = (
     ("etcd", "unary", "etcd", "#7f8c8d"),
     ("kv739", "unary", "kv739 unary", "#2980b9"),
