@@ -48,7 +48,8 @@ class ClientSockets {
   // Those that have been added and live, as of the last look.
   size_t size() const;
 
-  // What is sent while it lives leaves at its end, if `answers` are enough.
+  // What is sent while it lives leaves at its end, if there are enough
+  // `answers` that would each leave by itself.
   class Burst {
    public:
     // `sockets` may be null: does nothing.

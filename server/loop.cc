@@ -476,12 +476,18 @@ void Loop::StartHashes(Turn& turn) {
 
 void Loop::CarryOut(Turn& turn) {
   if (!turn.reads.empty() || scans_.waiting()) ServeReads(turn);
-  const ClientSockets::Burst burst(parts_.client_sockets, turn.replies.size(),
+  // Answers of one stream come one after the other mostly, and leave together
+  // anyway; a second Flush of it does nothing.
+  size_t messages = 0;
+  const ReplySink* last = nullptr;
+  for (const auto& [sink, reply] : turn.replies) {
+    if (sink.get() != last) ++messages;
+    last = sink.get();
+  }
+  const ClientSockets::Burst burst(parts_.client_sockets, messages,
                                    turn.now_nanos);
   for (auto& [sink, reply] : turn.replies) sink->Deliver(std::move(reply));
-  // Answers of one stream come one after the other mostly; a second Flush of
-  // it does nothing.
-  const ReplySink* last = nullptr;
+  last = nullptr;
   for (auto& [sink, reply] : turn.replies) {
     if (sink.get() != last) sink->Flush();
     last = sink.get();
