@@ -231,25 +231,40 @@ class PosixFileSystem : public FileSystem {
   }
 
  private:
+  // Past the page cache where that is possible: 64 MiB of pages that nobody
+  // will read cost several times the writing itself, and have to be thrown out
+  // again.
   static int Fill(int fd, uint64_t size) {
+    bool direct = fcntl(fd, F_SETFL, O_DIRECT) == 0;
     const AlignedBytes zeros = AllocateAligned(kFillBytes);
     std::memset(zeros.get(), 0, kFillBytes);
+    // Piece by piece, or a sync of the log beside it waits for all of them at
+    // once.
     for (uint64_t at = 0; at < size; at += kFillBytes) {
-      const uint64_t n = std::min(kFillBytes, size - at);
-      if (int error = WriteFully(fd, at, {zeros.get(), n}); error != 0) {
-        return error;
+      const absl::string_view piece(zeros.get(),
+                                    std::min(kFillBytes, size - at));
+      int error = WriteFully(fd, at, piece);
+      if (error == EINVAL && direct) {
+        // Granted and refused, as some file systems do.
+        direct = false;
+        if (fcntl(fd, F_SETFL, 0) != 0) return errno;
+        error = WriteFully(fd, at, piece);
       }
-      // Piece by piece, or a sync of the log beside it waits for all of them at
-      // once. Errors come back with fsync.
-      (void)sync_file_range(
-          fd, static_cast<off64_t>(at), static_cast<off64_t>(n),
-          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-              SYNC_FILE_RANGE_WAIT_AFTER);
+      if (error != 0) return error;
+      if (!direct) FlushPiece(fd, at, piece.size());
     }
     if (fsync(fd) != 0) return errno;
     // Cached zeros would have to be thrown out by every direct write.
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (!direct) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     return 0;
+  }
+
+  // Errors come back with fsync.
+  static void FlushPiece(int fd, uint64_t at, uint64_t size) {
+    (void)sync_file_range(fd, static_cast<off64_t>(at),
+                          static_cast<off64_t>(size),
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                              SYNC_FILE_RANGE_WAIT_AFTER);
   }
 };
 

@@ -1,4 +1,5 @@
 // The log and its file system on a real disk, direct and buffered.
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -64,6 +65,28 @@ TEST_P(WalPosix, FilesAreOverwrittenInPlace) {
   ASSERT_TRUE((*file)->ReadAt(0, 5000, out.data()).ok());
   EXPECT_EQ((*file)->ReadAt(0, 9000, out.data()).code(),
             absl::StatusCode::kOutOfRange);
+}
+
+// Blocks that are only reserved look like a hole, and the first write to each
+// would change the file system's metadata within the sync of the log.
+TEST_P(WalPosix, FilledFilesAreWritten) {
+  for (const uint64_t size :
+       {uint64_t{0}, uint64_t{5000}, kBlockBytes, (2 << 20) + kBlockBytes}) {
+    const std::string path = Path(std::to_string(size));
+    ASSERT_TRUE(fs_->CreateFilled(path, size).ok());
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    ASSERT_GE(fd, 0);
+    if (size > 0) {
+      EXPECT_EQ(lseek(fd, 0, SEEK_HOLE), static_cast<off_t>(size));
+    }
+    close(fd);
+    auto file = fs_->Open(path, GetParam());
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_EQ(*(*file)->Size(), size);
+    std::string out(size, 'x');
+    ASSERT_TRUE((*file)->ReadAt(0, size, out.data()).ok());
+    EXPECT_EQ(out, std::string(size, '\0'));
+  }
 }
 
 TEST_P(WalPosix, NamesAndErrors) {
