@@ -40,6 +40,7 @@
 #include "server/snapshot_exchange.h"
 #include "server/stats.h"
 #include "server/transport.h"
+#include "server/wake_timer.h"
 #include "server/wal/wal_thread.h"
 
 namespace kv739::server {
@@ -61,6 +62,9 @@ struct HostOptions {
   KeeperOptions keeper;
   BalanceOptions balance;
   AuditOptions audit;
+  // Writes of a group in flight from which on they wait for others
+  // (WriteGathering); 0: never.
+  uint32_t gather_from = 16;
   // Proposals of one group whose answers are due.
   uint32_t max_pending_proposals = 65536;
   SnapshotOptions snapshot;
@@ -72,6 +76,7 @@ struct HostParts {
   wal::LogWriter* log = nullptr;
   Transport* transport = nullptr;
   Clock* clock = nullptr;
+  MakeWakeTimer make_timer;  // may be none: no write waits for others then
   MapHolder* maps = nullptr;
   Background* background = nullptr;
   DiskMonitor* disk = nullptr;  // may be null: there is always room

@@ -71,6 +71,12 @@ Loop::Loop(const HostOptions& options, const HostParts& parts,
     PostTo(group, std::move(call));
     gate->Leave();
   };
+  if (options_.gather_from == 0 || !parts_.make_timer) return;
+  timer_ = parts_.make_timer([this, gate = snapshots_.gate] {
+    if (!gate->Enter()) return;
+    Post(WaitEndsEvent{});
+    gate->Leave();
+  });
 }
 
 Loop::~Loop() = default;
@@ -161,10 +167,12 @@ void Loop::Run(bool on_log_thread) {
     // Asked before the events: when it is busy now, its end is not among them,
     // unless HandleDurable() finds it there.
     turn.log_busy = LogBusy();
+    turn.may_wait = timer_ != nullptr;
     for (InboxEvent& event : events) Handle(std::move(event), turn);
     FinishTurn(turn);
     SendMessages(turn);
     SubmitLog(turn);
+    SetTimer(turn);
     StartFetches(turn);
     StartHashes(turn);
     GiveUp();
@@ -195,9 +203,21 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
       replica->Fetched(fetched->peer, std::move(fetched->entries));
       Touch(replica, turn);
     }
+  } else if (std::holds_alternative<WaitEndsEvent>(event)) {
+    timer_set_ = 0;
+    TouchGathering(turn);
   } else if (auto* call = std::get_if<CallEvent>(&event)) {
     (*call)(turn);
   }
+}
+
+// It rings too early for what waits later, and is set again then; moving it for
+// every batch would be a system call more for each.
+void Loop::SetTimer(const Turn& turn) {
+  if (turn.wake_at == 0) return;
+  if (timer_set_ != 0 && timer_set_ <= turn.wake_at) return;
+  timer_set_ = turn.wake_at;
+  timer_->Set(turn.wake_at);
 }
 
 void Loop::PeerGone(raft::NodeId peer, Turn& turn) {

@@ -41,12 +41,14 @@ struct FetchedEvent {
   std::vector<raft::Entry> entries;
 };
 struct WakeEvent {};  // nothing but a turn
+// Writes have waited for others long enough.
+struct WaitEndsEvent {};
 // Anything rare: runs with the loop owned.
 using CallEvent = absl::AnyInvocable<void(Turn&)>;
 
 using InboxEvent =
     std::variant<std::vector<Operation>, PeerEvent, TickEvent, DurableEvent,
-                 FetchedEvent, WakeEvent, CallEvent>;
+                 FetchedEvent, WakeEvent, WaitEndsEvent, CallEvent>;
 
 class Loop {
  public:
@@ -119,6 +121,10 @@ class Loop {
   // Hands what this node leads to members that have room on their disks.
   void HandOverForSpace(Turn& turn);
   void HandleDurable(DurableEvent event, Turn& turn);
+  // Those whose writes wait.
+  void TouchGathering(Turn& turn);
+  // For the earliest turn that somebody waits for.
+  void SetTimer(const Turn& turn);
   // A replica for a group that the newest map gives to this node; null when it
   // does not, or while the old one's data is being removed.
   Replica* MakeVacant(raft::GroupId group);
@@ -170,6 +176,7 @@ class Loop {
   LoopStats read_stats_;
   ScanQueue scans_;
   std::atomic<bool> wake_coming_{false};
+  std::unique_ptr<WakeTimer> timer_;  // null: no write waits for others
 
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group
@@ -183,8 +190,10 @@ class Loop {
   absl::flat_hash_map<raft::GroupId, std::unique_ptr<Replica>> retired_;
   // What replicas that are gone have voted; in the log too.
   absl::flat_hash_map<raft::GroupId, raft::HardState> hard_states_;
-  // Groups whose writes wait for the end of the log write under way.
+  // Groups whose writes wait for the end of the log write under way, or for
+  // others.
   std::vector<raft::GroupId> gathering_;
+  uint64_t timer_set_ = 0;  // when it rings; 0: it does not
   LoopStats stats_;
   bool stopping_ = false;
   uint64_t ticks_ = 0;

@@ -96,11 +96,7 @@ void Loop::Retire(Replica* replica, Turn& turn) {
 void Loop::HandleDurable(DurableEvent event, Turn& turn) {
   // The next write may be under way already; what was gathered goes anyway.
   turn.log_busy = false;
-  for (raft::GroupId group : gathering_) {
-    Replica* replica = Find(group);
-    if (replica != nullptr && replica->Touch()) turn.touched.push_back(replica);
-  }
-  gathering_.clear();
+  TouchGathering(turn);
   for (DurableGroup& group : event.groups) {
     if (group.log_removed) {
       RemoveData(group.replica);
@@ -109,6 +105,16 @@ void Loop::HandleDurable(DurableEvent event, Turn& turn) {
       if (group.replica->Touch()) turn.touched.push_back(group.replica);
     }
   }
+}
+
+void Loop::TouchGathering(Turn& turn) {
+  for (raft::GroupId group : gathering_) {
+    Replica* replica = Find(group);
+    if (replica == nullptr) continue;
+    replica->LookAgain();
+    if (replica->Touch()) turn.touched.push_back(replica);
+  }
+  gathering_.clear();
 }
 
 void Loop::RemoveData(Replica* replica) {

@@ -101,6 +101,7 @@ HostOptions MakeHostOptions(const Settings& settings, raft::NodeId self) {
   options.self = self;
   options.raft = RaftOptions(settings);
   options.loops = static_cast<int>(settings.loops);
+  options.gather_from = settings.gather_from;
   options.max_inbox_events = settings.max_inbox_events;
   options.max_key_bytes = settings.max_key_bytes;
   options.max_value_bytes = settings.max_value_bytes;
@@ -358,6 +359,9 @@ absl::Status NodeImpl::StartHost() {
   parts.log = wal_thread_.get();
   parts.transport = rpc_->transport();
   parts.clock = Clock::Real();
+  parts.make_timer = [this](std::function<void()> wake) {
+    return rpc_->MakeTimer(std::move(wake));
+  };
   parts.client_sockets = &client_sockets_;
   parts.maps = &maps_;
   parts.background = background_.get();

@@ -54,6 +54,7 @@ Replica::Replica(const HostOptions& options, HostedReplica hosted,
       clock_(clock),
       machine_(std::move(hosted.machine)),
       keeper_(options.keeper),
+      gathered_(options.gather_from),
       audits_(options.audit, hosted.group, 0) {
   versions_.Observe(machine_->last_version());
   if (machine_->directory() != nullptr) TellDirectory();
@@ -274,19 +275,28 @@ absl::Status Replica::Finish(Turn& turn) {
   return absl::OkStatus();
 }
 
-bool Replica::MayGather(const Turn& turn) const {
-  if (!turn.log_busy || !core_->IsLeader()) return false;
+bool Replica::MayGather(Turn& turn) {
+  if (!core_->IsLeader()) return false;
   if (requested_writes_.size() > kMaxGathered) return false;
   uint64_t bytes = 0;
   for (const Operation& operation : requested_writes_) {
     bytes += operation.value.size();
   }
-  return bytes <= kMaxGatheredBytes;
+  if (bytes > kMaxGatheredBytes) return false;
+  if (turn.log_busy) return true;
+  if (!turn.may_wait || !gathered_.Waits(requested_writes_.size(),
+                                         pending_.size(), turn.now_nanos)) {
+    return false;
+  }
+  const uint64_t ends = gathered_.wait_ends();
+  if (turn.wake_at == 0 || ends < turn.wake_at) turn.wake_at = ends;
+  return true;
 }
 
 // While the log is busy, requests wait for those that come meanwhile: one
 // message to each follower, one log write there and one here serve them all.
-// They would have had to wait for the log anyway.
+// They would have had to wait for the log anyway. And while many are in flight
+// a batch waits to be worth its while.
 void Replica::ProposeRequested(Turn& turn) {
   if (requested_writes_.empty() || MayGather(turn)) return;
   gathering_ = false;
@@ -319,6 +329,7 @@ void Replica::ProposeRequested(Turn& turn) {
                                std::move(operation.sink)});
     ++at.index;
   }
+  gathered_.Proposed(writes.size(), turn.now_nanos);
 }
 
 void Replica::StartReads(Turn& turn) {
@@ -393,6 +404,7 @@ void Replica::OnSoftState(const raft::SoftState& soft, Turn& turn) {
   // of the writes under way; their clients ask again under their sessions.
   if (led && (!leads || soft.term != soft_.term)) {
     FailPending(turn);
+    gathered_.Reset();
     StopAudits("leadership changed before the end of the audit");
   }
   soft_ = soft;
@@ -430,6 +442,7 @@ absl::Status Replica::ApplyCommitted(Turn& turn) {
       AnswerApplied(entries[i], std::move(results[i]), turn);
     }
     core_->Applied(entries.back().index);
+    if (asked) gathered_.Answered(turn.now_nanos);
     TellDirectory();
     if (batch.audit) BeginHash(turn);
   }

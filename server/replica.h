@@ -30,6 +30,7 @@
 #include "server/stats.h"
 #include "server/transport.h"
 #include "server/wal/wal.h"
+#include "server/write_gathering.h"
 
 namespace kv739::server {
 
@@ -83,6 +84,10 @@ struct Turn {
   // A log write is under way that ends after this turn: what is proposed now
   // could not begin to be durable before.
   bool log_busy = false;
+  // Writes may wait for others; somebody sees to it that there is a turn at
+  // `wake_at` then (0: no need).
+  bool may_wait = false;
+  uint64_t wake_at = 0;
   std::vector<Replica*> touched;  // each once
   absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;
   std::vector<wal::GroupWrite> writes;
@@ -158,11 +163,12 @@ class Replica {
   // Proposes what was requested, takes what the core has ready and puts it
   // into the turn, applies what is committed, releases reads.
   absl::Status Finish(Turn& turn);
-  // True when writes have begun to wait for the log write under way to end:
-  // Finish() must come then.
+  // True when writes have begun to wait, for the log write under way to end or
+  // for others: Finish() must come then, after LookAgain().
   bool BeganToGather() {
     return !requested_writes_.empty() && !std::exchange(gathering_, true);
   }
+  void LookAgain() { gathering_ = false; }
 
   // Marks the replica as touched by the turn; true for the first time.
   bool Touch() { return !std::exchange(touched_, true); }
@@ -203,7 +209,7 @@ class Replica {
   // Of a quiet one: wakes it when a node is silent that it needs.
   void WatchNodes(const NodePulse& nodes);
   void ProposeRequested(Turn& turn);
-  bool MayGather(const Turn& turn) const;
+  bool MayGather(Turn& turn);
   void StartReads(Turn& turn);
   void TakeReady(Turn& turn);
   void OnSoftState(const raft::SoftState& soft, Turn& turn);
@@ -246,8 +252,9 @@ class Replica {
   uint64_t ticked_at_ = 0;
   bool retired_ = false;
 
-  // Of this turn, and of those before it while the log was busy.
+  // Of this turn, and of those before it while they gather.
   std::vector<Operation> requested_writes_;
+  WriteGathering gathered_;
   bool gathering_ = false;                  // the loop knows that they wait
   std::vector<Operation> requested_reads_;  // of this turn
   std::deque<Pending> pending_;             // by index

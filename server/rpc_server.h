@@ -36,6 +36,7 @@
 #include "server/listen_address.h"
 #include "server/node_service.h"
 #include "server/poller.h"
+#include "server/poller_timer.h"
 #include "server/request_handler.h"
 #include "server/rpc_loop.h"
 #include "server/snapshot_service.h"
@@ -77,6 +78,10 @@ class RpcServer {
   int port() const { return port_; }
   // Drops everything until Start().
   Transport* transport() { return transport_.get(); }
+  // On the peers' thread; rings while this server is not shut down.
+  std::unique_ptr<WakeTimer> MakeTimer(std::function<void()> wake) {
+    return MakePollerTimer(poller_.get(), std::move(wake));
+  }
 
   // Connects to all nodes of the handler's map that have not left, and at each
   // tick to those that it has then. `snapshots` must outlive Shutdown(), too;

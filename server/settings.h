@@ -24,6 +24,7 @@ struct Settings {
   uint64_t max_uncommitted_bytes = 64 << 20;
   uint64_t entry_cache_bytes = 16 << 20;
   bool read_leases = false;
+  uint32_t gather_from = 16;  // writes in flight; 0: no write waits
   // snapshot: (used by log compaction)
   uint64_t snapshot_entries = 10'000;
   uint64_t snapshot_log_bytes = 256 << 20;

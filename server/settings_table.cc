@@ -58,6 +58,9 @@ std::vector<Setting> MakeTable() {
      "Leaders answer reads by lease, without asking the others: sound while no\n"
      "server's clock runs a quarter faster than another's. To be set alike on\n"
      "all servers; those with it do not heed gone_timeout_ticks."},
+    {"raft", "gather_from", Number(&S::gather_from, Unit::kNone, 0, 65'536),
+     "Writes of a group in flight from which on its leader gathers them: a batch\n"
+     "waits, at most 4 ms, until it has a third of them. 0: never."},
 
     {"snapshot", "entries", Number(&S::snapshot_entries, Unit::kEntries, 1, 1'000'000'000),
      "The state is made durable and the log before it dropped after this many\n"

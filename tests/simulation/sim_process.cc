@@ -176,6 +176,7 @@ absl::Status SimServer::StartHost(std::vector<server::HostedReplica> replicas) {
   server::HostOptions options;
   options.self = id();
   options.loops = p.servers >= 10 ? 2 : 1;
+  options.gather_from = p.gather_from;
   options.raft.quiesce_after_ticks = p.quiesce_after_ticks;
   options.keeper.replace_after_ticks = p.replace_after_ticks;
   options.keeper.candidate_timeout_ticks = 250;
@@ -199,6 +200,9 @@ absl::Status SimServer::StartHost(std::vector<server::HostedReplica> replicas) {
   parts.log = process_->log.get();
   parts.transport = process_->transport.get();
   parts.clock = &clock_;
+  parts.make_timer = [this](std::function<void()> wake) {
+    return std::make_unique<Timer>(this, std::move(wake));
+  };
   parts.maps = process_->maps.get();
   parts.background = process_->jobs.get();
   parts.disk = process_->monitor.get();

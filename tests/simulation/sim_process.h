@@ -2,7 +2,9 @@
 #ifndef KV739_TESTS_SIMULATION_SIM_PROCESS_H_
 #define KV739_TESTS_SIMULATION_SIM_PROCESS_H_
 
+#include <algorithm>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -29,6 +31,22 @@ class SimServer::Transport : public server::Transport {
  private:
   SimServer* const server_;
   uint64_t epoch_ = 0;
+};
+
+// Rings for every time that was set; too often is allowed.
+class SimServer::Timer : public server::WakeTimer {
+ public:
+  Timer(SimServer* server, std::function<void()> wake)
+      : server_(server), wake_(std::move(wake)) {}
+  void Set(uint64_t at_nanos) override {
+    const uint64_t now = server_->clock_.MonotonicNanos();
+    const uint64_t wait = at_nanos - std::min(now, at_nanos);
+    server_->After((wait * 1000 + 999) / server_->clock_.rate(), wake_);
+  }
+
+ private:
+  SimServer* const server_;
+  const std::function<void()> wake_;
 };
 
 // One job after the other, each of which takes a while.

@@ -134,6 +134,7 @@ class SimServer {
  private:
   friend class Joining;
   class Transport;
+  class Timer;
   class Jobs;
   class Fetcher;
 

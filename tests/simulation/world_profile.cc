@@ -151,6 +151,7 @@ Profile DrawProfile(const Options& options) {
   }
   // Of those without, the same goes.
   p.scans = random.Chance(1, 3);
+  p.gather_from = static_cast<uint32_t>(random.Below(3)) * 2;
   return p;
 }
 

@@ -101,6 +101,7 @@ struct Profile {
   bool scans = false;   // some reads are of a page of keys
   uint64_t segment_bytes = 256 << 10;
   bool direct = true;  // writes are durable when they return
+  uint32_t gather_from = 0;
 
   bool has(Fault fault) const { return faults[static_cast<size_t>(fault)]; }
   std::string Describe() const;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/replica_store.h"
@@ -127,6 +129,18 @@ class HostCluster::NodeLog : public wal::LogWriter {
   wal::Wal* wal_;
   const Node* node_;
   std::deque<wal::WalTask> tasks_;
+};
+
+class HostCluster::NodeTimer : public server::WakeTimer {
+ public:
+  NodeTimer(Node* node, std::function<void()> wake) : node_(node) {
+    node_->ring = std::move(wake);
+  }
+  ~NodeTimer() override { node_->rings_at = 0; }
+  void Set(uint64_t at_nanos) override { node_->rings_at = at_nanos; }
+
+ private:
+  Node* const node_;
 };
 
 // Streams move in Settle().
@@ -287,6 +301,9 @@ absl::Status HostCluster::StartHost(int index) {
   parts.log = node.log.get();
   parts.transport = node.transport.get();
   parts.clock = &clock_;
+  parts.make_timer = [&node](std::function<void()> wake) {
+    return std::make_unique<NodeTimer>(&node, std::move(wake));
+  };
   node.jobs = std::make_unique<Jobs>();
   parts.background = node.jobs.get();
   node.maps = std::make_unique<server::MapHolder>(
@@ -499,7 +516,23 @@ void HostCluster::Settle() {
         PowerOffWhoIsDown();
       }
     }
+    if (!moved && !timers_held_) moved = RingNext();
   }
+}
+
+bool HostCluster::RingNext() {
+  Node* next = nullptr;
+  for (auto& node : nodes_) {
+    if (node->host == nullptr || node->rings_at == 0) continue;
+    if (next == nullptr || node->rings_at < next->rings_at) next = node.get();
+  }
+  if (next == nullptr) return false;
+  const uint64_t now = clock_.MonotonicNanos();
+  clock_.Advance(next->rings_at - std::min(now, next->rings_at));
+  next->rings_at = 0;
+  next->ring();
+  PowerOffWhoIsDown();
+  return true;
 }
 
 void HostCluster::Tick(int count) {

@@ -91,6 +91,9 @@ class HostCluster {
   void StallBackground(int node, bool stalled) {
     nodes_[node]->background_stalled = stalled;
   }
+  // Timers ring in Settle() when nothing else moves any more: the clock moves
+  // on to the next one. Not while they are held.
+  void HoldTimers(bool held) { timers_held_ = held; }
   // What happens to the streams of snapshots, asked before each chunk: the
   // chunk may be changed.
   enum class Fault { kNone, kCut, kRepeat, kHold };
@@ -140,6 +143,7 @@ class HostCluster {
   class NodeTransport;
   class Jobs;
   class NodeLog;
+  class NodeTimer;
   class NodeFetcher;
   class NodeSink;
   struct Stream {
@@ -172,6 +176,8 @@ class HostCluster {
     std::unique_ptr<server::MapHolder> maps;
     std::unique_ptr<Jobs> jobs;
     std::unique_ptr<NodeFetcher> fetcher;
+    uint64_t rings_at = 0;  // its timer; 0: it does not
+    std::function<void()> ring;
     std::unique_ptr<server::Host> host;
   };
   struct Message {
@@ -188,6 +194,7 @@ class HostCluster {
   absl::Status MakeReplicas(int node);
   void SaveMap(int node);
   void PowerOffWhoIsDown();
+  bool RingNext();
   // What streams between nodes say of their maps.
   void TellEpochs();
   bool DeliverOne();
@@ -208,6 +215,7 @@ class HostCluster {
   std::vector<std::unique_ptr<Stream>> streams_;
   uint64_t streams_opened_ = 0;
   StreamFault stream_fault_;
+  bool timers_held_ = false;
   std::map<std::pair<int, int>, uint64_t> told_epochs_;
   std::function<void(int node)> on_down_;
   SendHook send_hook_;
