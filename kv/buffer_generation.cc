@@ -6,7 +6,8 @@
 namespace kv739::kv {
 namespace {
 
-// Sorted without looking at most of the records: their first bytes decide.
+// Sorted without looking at most of the records: the first bytes in which they
+// may differ decide.
 struct SortItem {
   uint64_t first;
   uint64_t second;
@@ -28,12 +29,28 @@ bool Before(const SortItem& a, const SortItem& b) {
   return a.record->key() < b.record->key();
 }
 
+// Bytes that all keys begin with: those of one group have its number.
+size_t CommonPrefix(const std::vector<RecordRef>& records) {
+  if (records.empty()) return 0;
+  const absl::string_view first = records.front()->key();
+  size_t common = first.size();
+  for (const RecordRef& record : records) {
+    const absl::string_view key = record->key();
+    const auto end = first.begin() + std::min(common, key.size());
+    common = static_cast<size_t>(
+        std::mismatch(first.begin(), end, key.begin()).first - first.begin());
+  }
+  return common;
+}
+
 BufferGeneration::Sequence InOrder(const std::vector<RecordRef>& records) {
+  const size_t skip = CommonPrefix(records);
   std::vector<SortItem> items;
   items.reserve(records.size());
   for (const RecordRef& record : records) {
     const absl::string_view key = record->key();
-    items.push_back({BigEndian(key, 0), BigEndian(key, 8), record.get()});
+    items.push_back(
+        {BigEndian(key, skip), BigEndian(key, skip + 8), record.get()});
   }
   std::sort(items.begin(), items.end(), Before);
   BufferGeneration::Sequence sorted;
