@@ -170,8 +170,8 @@ void Loop::Run(bool on_log_thread) {
     turn.may_wait = timer_ != nullptr;
     for (InboxEvent& event : events) Handle(std::move(event), turn);
     FinishTurn(turn);
+    SubmitLog(turn);  // first: the disk works while messages are sent
     SendMessages(turn);
-    SubmitLog(turn);
     SetTimer(turn);
     StartFetches(turn);
     StartHashes(turn);

@@ -96,6 +96,9 @@ void Replica::Request(Operation operation, Turn& turn) {
     turn.Answer(operation, std::move(reply));
     return;
   }
+  if (KV739_PLANTED(R1_scan_not_confirmed) && operation.kind == OpKind::kScan) {
+    operation.kind = OpKind::kScanStale;
+  }
   switch (operation.kind) {
     case OpKind::kGetStale:
     case OpKind::kScanStale: {

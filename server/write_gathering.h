@@ -18,13 +18,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "raft/types.h"
-
 namespace kv739::server {
 
 class WriteGathering {
  public:
-  // So many batches make what is in flight.
+  // A batch's share is one in so many. More: smaller batches, each dearer for
+  // what it holds. Fewer: less is done while a batch is under way.
   static constexpr size_t kShare = 3;
   static constexpr uint64_t kMaxWait = 4'000'000;
 

@@ -9,7 +9,8 @@ readonly TABLE=tests/planted/bugs.txt
 readonly BUILD=build/planted
 readonly LIMIT=600
 readonly JOBS=${KV739_JOBS:-$(nproc)}
-# From fast to slow; each runs to its first failure.
+# From fast to slow; each runs to its first failure. After them those that only
+# the table names.
 readonly PROGRAMS=(raft_parts_test raft_paper_test raft_script_test kv_state_machine_test
   kv_exactly_once_test kv_session_table_test kv_snapshot_test kv_engine_test client_engine_test
   wal_test wal_thread_test host_test quiet_host_test kv_replay_test wal_crash_test wal_damage_test
@@ -21,6 +22,11 @@ readonly SEEDS=${KV739_PLANTED_SEEDS:-150}
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
 
+# Of PROGRAMS and the table, each once.
+programs() {
+  { printf '%s\n' "${PROGRAMS[@]}"; grep -v '^#' "$TABLE" | cut -d'|' -f2 | tr -s ' ' '\n'; } |
+    awk -v simulator="$SIMULATOR" 'NF && $1 != simulator && !seen[$1]++'
+}
 names() { grep -v '^#' "$TABLE" | cut -d'|' -f1 | tr -d ' '; }
 field() { grep "^$1 |" "$TABLE" | cut -d'|' -f"$2" | sed 's/^ *//;s/ *$//'; }
 
@@ -65,11 +71,11 @@ if [[ ${1:-} == --no-build ]]; then build= && shift; fi
 check_table
 if [[ $build ]]; then
   cmake --preset planted >/dev/null
-  targets=("${PROGRAMS[@]}")
+  mapfile -t targets < <(programs)
   if ninja -C "$BUILD" -t query "$SIMULATOR" >/dev/null 2>&1; then targets+=("$SIMULATOR"); fi
   cmake --build --preset planted -j "$JOBS" --target "${targets[@]}" -- --quiet
 fi
-programs=("${PROGRAMS[@]}")
+mapfile -t programs < <(programs)
 if have_simulator; then programs+=("$SIMULATOR"); fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

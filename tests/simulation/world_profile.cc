@@ -70,6 +70,9 @@ std::string Profile::Describe() const {
                    " clients, ", direct ? "direct" : "buffered", " log,");
   if (leases) absl::StrAppend(&text, " leases,");
   if (scans) absl::StrAppend(&text, " scans,");
+  if (gather_from > 0) {
+    absl::StrAppend(&text, " writes gather from ", gather_from, ",");
+  }
   if (groups_per_five > 1) {
     absl::StrAppend(&text, " ", groups_per_five, " groups per five,");
   }
