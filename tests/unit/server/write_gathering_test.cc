@@ -96,29 +96,29 @@ Outcome ClosedLoop(size_t clients, size_t from) {
   constexpr uint64_t kTakes = 600 * kMicro;
   constexpr uint64_t kApart = 12 * kMicro;
   WriteGathering gathering(from);
-  std::deque<std::pair<uint64_t, uint64_t>> coming;                // when
+  std::deque<uint64_t> coming;                                     // when
   std::deque<std::pair<uint64_t, std::vector<uint64_t>>> batches;  // until
   std::vector<uint64_t> waiting;
   size_t under_way = 0;
-  for (size_t i = 0; i < clients; ++i) coming.push_back({i * kApart, 0});
+  for (size_t i = 0; i < clients; ++i) coming.push_back(i * kApart);
   uint64_t writes = 0, proposals = 0, latency = 0;
   for (uint64_t now = kMicro; now < 400 * kMilli; now += kMicro) {
-    while (!coming.empty() && coming.front().first <= now) {
+    while (!coming.empty() && coming.front() <= now) {
       waiting.push_back(now);
       coming.pop_front();
     }
     while (!batches.empty() && batches.front().first <= now) {
-      uint64_t back = std::max(now, coming.empty() ? 0 : coming.back().first);
+      uint64_t back = std::max(now, coming.empty() ? 0 : coming.back());
       for (const uint64_t came : batches.front().second) {
         latency += now - came;
-        coming.push_back({back += kApart, 0});
+        coming.push_back(back += kApart);
       }
       under_way -= batches.front().second.size();
       batches.pop_front();
       gathering.Answered(now);
     }
     if (waiting.empty()) continue;
-    if (from > 0 && gathering.Waits(waiting.size(), under_way, now)) continue;
+    if (gathering.Waits(waiting.size(), under_way, now)) continue;
     gathering.Proposed(waiting.size(), now);
     // The log takes one batch after the other.
     const uint64_t begins = batches.empty() ? now : batches.back().first;
