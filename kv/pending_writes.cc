@@ -7,7 +7,7 @@
 namespace kv739::kv {
 
 void PendingWrites::Item::Reset() {
-  read_done_ = found_ = changed_ = false;
+  wanted_ = known_ = found_ = changed_ = false;
   version_ = 0;
   value_ = {};
   lent_ = LentValue();
@@ -28,7 +28,7 @@ PendingWrites::Item* PendingWrites::Name(absl::string_view key) {
 }
 
 bool PendingWrites::Item::Decode() {
-  read_done_ = found_ =
+  known_ = found_ =
       DecodeValueRecord(data_key_, lent_.bytes(), &version_, &value_);
   return found_;
 }
@@ -40,14 +40,17 @@ void PendingWrites::ReadTogether(const Engine& engine) {
     for (; looked_at_ < used_ && reads_.size() < kMaxReadTogether;
          ++looked_at_) {
       Item& item = items_[looked_at_];
-      if (!item.read_done_) reads_.push_back({item.data_key(), &item.lent_});
+      if (item.wanted_ && !item.known_) {
+        reads_.push_back({item.data_key(), &item.lent_});
+      }
     }
+    if (reads_.empty()) continue;
     engine.ReadTogether(absl::MakeSpan(reads_));
     auto read = reads_.begin();
     for (size_t n = first; n < looked_at_; ++n) {
       Item& item = items_[n];
-      if (item.read_done_) continue;
-      if (read->done && !read->found) item.read_done_ = true;
+      if (!item.wanted_ || item.known_) continue;
+      if (read->done && !read->found) item.known_ = true;
       // A record that is none is found again, and told, by Read().
       if (read->done && read->found) item.Decode();
       ++read;
@@ -56,14 +59,14 @@ void PendingWrites::ReadTogether(const Engine& engine) {
 }
 
 absl::Status PendingWrites::Read(const Engine& engine, Item* item) {
-  if (item->read_done_) return absl::OkStatus();
+  if (item->known_) return absl::OkStatus();
   absl::StatusOr<bool> found = engine.Read(item->data_key(), &item->lent_);
   if (!found.ok()) return found.status();
   if (*found && !item->Decode()) {
     return absl::DataLossError(
         absl::StrCat("group ", group_.value(), ": damaged value"));
   }
-  item->read_done_ = true;
+  item->known_ = true;
   return absl::OkStatus();
 }
 

@@ -21,17 +21,20 @@ namespace kv739::kv {
 
 class PendingWrites {
  public:
-  // A key as the batch has left it so far; read() first.
+  // A key as the batch has left it so far; Read() it first, unless it is only
+  // set or removed.
   class Item {
    public:
-    bool read() const { return read_done_; }
     bool found() const { return found_; }
     Version version() const { return version_; }
     absl::string_view value() const { return value_; }
 
+    // What comes before the batch matters to the command: see ReadTogether().
+    void Want() { wanted_ = true; }
+
     // `value` must live until Clear().
     void Set(Version version, absl::string_view value) {
-      found_ = changed_ = true;
+      known_ = found_ = changed_ = true;
       version_ = version;
       value_ = value;
     }
@@ -41,7 +44,7 @@ class PendingWrites {
     }
     void Remove() {
       found_ = false;
-      changed_ = true;
+      known_ = changed_ = true;
       version_ = 0;
       value_ = {};
     }
@@ -55,7 +58,8 @@ class PendingWrites {
 
     std::string data_key_;  // the engine's
     uint64_t hash_ = 0;     // of it
-    bool read_done_ = false;
+    bool wanted_ = false;
+    bool known_ = false;  // by reading or by what the batch has made of it
     bool found_ = false;
     bool changed_ = false;
     Version version_ = 0;
@@ -69,10 +73,10 @@ class PendingWrites {
   // The item of a key, the same one for all writes of the batch to it. It lives
   // until Clear().
   Item* Name(absl::string_view key);
-  // Reads all that were named and not read as far as that is cheaper together;
-  // Read() does the rest, and says what is wrong.
+  // Reads what was named since, is wanted and not known, as far as that is
+  // cheaper together; Read() does the rest, and says what is wrong.
   void ReadTogether(const Engine& engine);
-  // Reads the item unless that was done. DATA_LOSS for a record that is none.
+  // Reads the item unless it is known. DATA_LOSS for a record that is none.
   absl::Status Read(const Engine& engine, Item* item);
   // Adds the records of all keys that were changed, in the order in which
   // they were first named.

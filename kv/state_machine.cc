@@ -283,9 +283,18 @@ class StateMachineImpl : public StateMachine {
       absl::StatusOr<Command> command = DecodeCommand(*entries[n].data);
       KV739_KV_CHECK(command.ok(), "a command does not decode");
       decoded[n].command = *command;
-      if (IsWrite(command->op)) decoded[n].item = pending_.Name(command->key);
+      if (!IsWrite(command->op)) continue;
+      decoded[n].item = pending_.Name(command->key);
+      if (AsksForOldValue(*command)) decoded[n].item->Want();
     }
     if (prefetch) pending_.ReadTogether(*engine_);
+  }
+
+  // What a put or a delete replaces changes nothing of what it leaves:
+  // followers need not look, unless the answer is kept for a session.
+  bool AsksForOldValue(const Command& command) const {
+    return wants_old_values_ || command.session != 0 ||
+           (command.op != Op::kPut && command.op != Op::kDelete);
   }
 
   absl::Status ApplyEntry(const raft::Entry& entry, const Decoded& decoded,
@@ -417,8 +426,10 @@ class StateMachineImpl : public StateMachine {
   // The write itself.
   absl::Status Execute(const Command& command, PendingWrites::Item* key_item,
                        ApplyResult* result) {
-    absl::Status status = pending_.Read(*engine_, key_item);
-    if (!status.ok()) return status;
+    if (AsksForOldValue(command)) {
+      absl::Status status = pending_.Read(*engine_, key_item);
+      if (!status.ok()) return status;
+    }
     PendingWrites::Item& item = *key_item;
     result->existed = item.found();
     if (command.op == Op::kCompareAndSwap &&

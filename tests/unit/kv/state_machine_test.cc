@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -160,6 +161,80 @@ TEST_P(StateMachineTest, EntriesOfOneBatchSeeEachOther) {
                                          "c", "", "", "d"));
   EXPECT_THAT(existed, testing::ElementsAre(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1));
   EXPECT_EQ(group_.Get("k"), "de");
+}
+
+// A follower, whom nobody asks for results, reads nothing that it can do
+// without.
+TEST_P(StateMachineTest, WithoutResultsPutsAndDeletesDoNotRead) {
+  const SessionId session = group_.OpenSession();
+  group_.Do(Op::kPut, "old", "1");
+  const auto apply = [&] {
+    return group_.machine().Apply(
+        absl::MakeConstSpan(group_.log().entries())
+            .subspan(TestLog::Applied(group_.machine())),
+        nullptr);
+  };
+  group_.failing().read_error = absl::InternalError("the disk is gone");
+  for (const size_t batch : {1, 8}) {  // one by one, and looked up together
+    for (size_t n = 0; n < batch; ++n) {
+      group_.log().Add(Make(Op::kPut, absl::StrCat("k", n), "a"));
+      group_.log().Add(Make(Op::kDelete, "old", ""));
+    }
+    // What the batch has made of a key needs no reading either.
+    group_.log().Add(Make(Op::kAppend, "k0", "b"));
+    EXPECT_TRUE(apply().ok());
+  }
+
+  // Answers that are kept, and what depends on what is there, are read for.
+  Command put = Make(Op::kPut, "k1", "c");
+  put.session = session;
+  put.sequence = put.floor = 1;
+  group_.log().Add(put);
+  EXPECT_EQ(apply().message(), "the disk is gone");
+  group_.failing().read_error = absl::OkStatus();
+  EXPECT_TRUE(apply().ok());
+  group_.failing().read_error = absl::InternalError("the disk is gone");
+  group_.log().Add(Make(Op::kAppend, "k0", "c"));
+  EXPECT_EQ(apply().message(), "the disk is gone");
+  group_.failing().read_error = absl::OkStatus();
+  EXPECT_TRUE(apply().ok());
+
+  EXPECT_EQ(group_.Get("old"), "(none)");
+  EXPECT_EQ(group_.Get("k0"), "abc");
+  EXPECT_EQ(group_.Do(put).old_value, "a");
+}
+
+TEST_P(StateMachineTest, TheStateIsTheSameWithResultsAndWithout) {
+  TestGroup follower(GetParam());
+  const SessionId session = group_.OpenSession();
+  EXPECT_EQ(follower.OpenSession(), session);
+  std::mt19937 random(7);
+  const auto below = [&](uint32_t n) { return random() % n; };
+  Sequence sequence = 0;
+  for (int batch = 0; batch < 60; ++batch) {
+    for (uint32_t left = 1 + below(80); left > 0; --left) {
+      constexpr Op kOps[] = {Op::kPut, Op::kPut, Op::kDelete, Op::kAppend,
+                             Op::kCompareAndSwap};
+      const std::string key = absl::StrCat("k", below(40));
+      const std::string value(below(100), 'v');
+      Command command = Make(kOps[below(5)], key, value, 0,
+                             group_.machine().last_version() - below(40));
+      if (below(4) == 0) {
+        command.session = session;
+        command.sequence = ++sequence;
+        command.floor = sequence > 20 ? sequence - 20 : 1;
+      }
+      group_.log().Add(command);
+      follower.log().Add(command);
+    }
+    group_.ApplyRest();
+    ASSERT_TRUE(follower.machine()
+                    .Apply(absl::MakeConstSpan(follower.log().entries())
+                               .subspan(TestLog::Applied(follower.machine())),
+                           nullptr)
+                    .ok());
+    ASSERT_EQ(follower.Hash(), group_.Hash());
+  }
 }
 
 TEST_P(StateMachineTest, AnyBytesAreSafe) {
