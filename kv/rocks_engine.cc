@@ -40,13 +40,16 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMaxWriteBuffers = 4;
-// Every flush makes a file, and there is one every few seconds under load; the
-// whole store is small at first and is written anew when so many are there.
-constexpr int kMaxNewFiles = 8;
+// Every flush makes a file, and there is one every few seconds under load. When
+// so many are there they are merged with all of the level below, so that more
+// of them mean less work for each write; a read asks the filter of each.
+constexpr int kMaxNewFiles = 20;
 // With so many of them RocksDB's compaction is behind. Table files are taken
 // over whatever their number; memtables are not flushed then, so that writers
 // wait.
 constexpr int kMaxDirectFiles = 2 * kMaxNewFiles;
+// Batches wait as well then.
+constexpr int kMaxFilesForWrites = kMaxDirectFiles + 4;
 constexpr char kNewFilesProperty[] = "rocksdb.num-files-at-level0";
 constexpr double kBloomBitsPerKey = 10;  // 1 % false positives
 // A write reads what it replaces, and all of the block that has it.
@@ -402,6 +405,8 @@ rocksdb::Options MakeOptions(const std::string& dir,
   o.level_compaction_dynamic_level_bytes = true;
   o.max_bytes_for_level_base = kLevelBaseBytes;
   o.level0_file_num_compaction_trigger = kMaxNewFiles;
+  o.level0_slowdown_writes_trigger = kMaxFilesForWrites;
+  o.level0_stop_writes_trigger = kMaxFilesForWrites;
   // Level 0, then the levels that are in use. A file of level 0 lives for
   // seconds. The last level is written anew with every compaction of a store
   // that is small: zstd there was a third of the work of all compactions.

@@ -102,6 +102,7 @@ void Core::Wake() { impl_->Wake(); }
 bool Core::AllPeers(absl::FunctionRef<bool(NodeId)> holds) const {
   return impl_->AllPeers(holds);
 }
+uint64_t Core::HeldBackUntil() const { return impl_->HeldBackUntil(); }
 bool Core::HasReady() const { return impl_->HasReady(); }
 Ready Core::TakeReady() { return impl_->TakeReady(); }
 bool Core::IsLeader() const { return impl_->is_leader(); }
@@ -240,7 +241,7 @@ bool Core::Impl::HasReady() const {
   if (const auto* leader = std::get_if<Leader>(&role_)) {
     if (CanStartRead() || CanReadByLease()) return true;
     for (const Progress& peer : leader->peers) {
-      if (peer.CanSend(log_.last())) return true;
+      if (peer.CanSend(log_.last()) && !IsHeldBack(peer)) return true;
     }
   }
   return false;
@@ -249,9 +250,9 @@ bool Core::Impl::HasReady() const {
 Ready Core::Impl::TakeReady() {
   // Left to this moment so that all proposals of one turn share a message per
   // follower, and all reads a round.
-  if (auto* leader = std::get_if<Leader>(&role_)) {
+  if (is_leader()) {
     StartReads();
-    for (Progress& peer : leader->peers) SendAppends(&peer);
+    SendToPeers();
   }
   Ready ready = std::move(ready_);
   ready_ = Ready();

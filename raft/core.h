@@ -103,8 +103,8 @@ class Core {
   // ---- inputs ----
 
   void Tick();
-  // The owner's monotonic clock before the inputs that follow; only leases use
-  // it. What falls back is ignored.
+  // The owner's monotonic clock before the inputs that follow, for leases, and
+  // for entries that are held back. What falls back is ignored.
   void SetTime(uint64_t nanos);
   void Step(const Envelope& envelope);
   // The connection to the peer has ended, as when its process dies. If it was
@@ -197,6 +197,10 @@ class Core {
   // ---- output ----
 
   bool HasReady() const;
+  // When something that a leader holds back will be ready by SetTime() alone
+  // (raft/holding_back.cc); 0: nothing is held back. Where the owner does not
+  // see to it, the next tick does.
+  uint64_t HeldBackUntil() const;
   Ready TakeReady();
 
   // ---- what is known ----

@@ -3,6 +3,7 @@
 //   core.cc         inputs of the owner, ticks, dispatch of messages, Ready
 //   election.cc     pre-votes, votes, changes of role
 //   replication.cc  AppendEntries both ways, commit, heartbeats, fetches
+//   holding_back.cc entries that wait for those whom no majority needs
 //   snapshot.cc     InstallSnapshot both ways, compaction
 //   membership.cc   configurations: in force, cut off, changes under way
 //   reads.cc        ReadIndex
@@ -47,6 +48,7 @@ class Core::Impl {
   absl::Status TransferLeadership(NodeId target);
   NodeId BestTransferTarget() const;
   bool HasReady() const;
+  uint64_t HeldBackUntil() const;
   Ready TakeReady();
   CoreStatus Status() const;
   Index MemberSince(NodeId peer) const;
@@ -153,6 +155,16 @@ class Core::Impl {
   bool CommittedInOwnTerm() const {
     return log_.TermAt(log_.committed()) == term_;
   }
+
+  // ---- holding_back.cc ----
+  void SendToPeers();
+  void ObservePace();
+  void ChoosePrompt();
+  bool MayHoldBack(const Progress& peer) const;
+  bool IsHeldBack(const Progress& peer) const;
+  // Begins or ends to hold back what the peer is to get; false: send now.
+  bool GoesOnHolding(Progress* peer);
+  void TickHoldingBack();
 
   // ---- snapshot.cc ----
   void OnInstallSnapshot(NodeId from, const InstallSnapshot& message);

@@ -39,6 +39,9 @@ struct Options {
   uint32_t max_inflight_messages = 64;
   // Proposals that are not committed yet; beyond it Propose() refuses.
   uint64_t max_uncommitted_bytes = 64 << 20;
+  // How long entries may wait for followers that a majority does not need, so
+  // that they share a message (raft/holding_back.cc); 0: never.
+  uint64_t hold_back_nanos = 0;
   // Recent applied and durable entries kept in memory to feed followers.
   uint64_t max_cached_bytes = 16 << 20;
   // Rounds of heartbeats for reads that may be under way; reads that come

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "raft/thrift.h"
 #include "raft/types.h"
 
 namespace kv739::raft {
@@ -71,6 +72,9 @@ class Progress {
   // The tick at which the follower was last heard of.
   uint64_t last_heard() const { return last_heard_; }
   void Heard(uint64_t now) { last_heard_ = now; }
+  // Kept by raft/holding_back.cc.
+  Pace& pace() { return pace_; }
+  const Pace& pace() const { return pace_; }
   // The newest round of heartbeats it has answered (thesis section 6.4).
   uint64_t round() const { return round_; }
   void AnsweredRound(uint64_t round) { round_ = std::max(round_, round); }
@@ -132,6 +136,7 @@ class Progress {
   uint64_t round_ = 0;
   uint64_t promised_round_ = 0;
   Inflights inflights_;
+  Pace pace_;
 };
 
 }  // namespace kv739::raft

@@ -207,6 +207,7 @@ void Core::Impl::TickLeader() {
   TickUnfit();
   if (!is_leader()) return;
   TickReads();
+  TickHoldingBack();
   auto& leader = std::get<Leader>(role_);
   if (++leader.heartbeat_elapsed < options_.heartbeat_ticks) return;
   leader.heartbeat_elapsed = 0;

@@ -13,6 +13,7 @@
 #include "raft/lease.h"
 #include "raft/progress.h"
 #include "raft/read_index.h"
+#include "raft/thrift.h"
 #include "raft/types.h"
 
 namespace kv739::raft {
@@ -74,6 +75,7 @@ struct Leader {
   Lease lease;
   std::optional<Transfer> transfer;
   UncommittedBytes uncommitted;
+  Thrift thrift;
   NodeId transfer_failed;          // the last target that did not take over
   bool partial_round = false;      // the newest round for reads: not to all
   uint32_t heartbeat_elapsed = 0;  // ticks

@@ -60,7 +60,9 @@ Loop::Loop(const HostOptions& options, const HostParts& parts,
     PostTo(group, std::move(call));
     gate->Leave();
   };
-  if (options_.gather_from == 0 || !parts_.make_timer) return;
+  const bool waits =
+      options_.gather_from > 0 || options_.raft.hold_back_nanos > 0;
+  if (!waits || !parts_.make_timer) return;
   timer_ = parts_.make_timer([this, gate = snapshots_.gate] {
     if (!gate->Enter()) return;
     Post(WaitEndsEvent{});
@@ -194,7 +196,7 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
     }
   } else if (std::holds_alternative<WaitEndsEvent>(event)) {
     timer_set_ = 0;
-    TouchGathering(turn);
+    TouchWaiting(turn);
   } else if (auto* call = std::get_if<CallEvent>(&event)) {
     (*call)(turn);
   }
@@ -203,7 +205,7 @@ void Loop::Handle(InboxEvent event, Turn& turn) {
 // It rings too early for what waits later, and is set again then; moving it for
 // every batch would be a system call more for each.
 void Loop::SetTimer(const Turn& turn) {
-  if (turn.wake_at == 0) return;
+  if (turn.wake_at == 0 || timer_ == nullptr) return;
   if (timer_set_ != 0 && timer_set_ <= turn.wake_at) return;
   timer_set_ = turn.wake_at;
   timer_->Set(turn.wake_at);
@@ -374,7 +376,7 @@ void Loop::FinishTurn(Turn& turn) {
       parts_.on_failure(status);
       continue;
     }
-    if (replica->BeganToGather()) gathering_.push_back(replica->group());
+    if (replica->BeganToWait()) waiting_.push_back(replica->group());
     if (had_leader != replica->has_leader()) {
       leaderless_.fetch_add(had_leader ? 1 : -1, std::memory_order_relaxed);
     }

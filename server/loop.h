@@ -121,8 +121,8 @@ class Loop {
   // Hands what this node leads to members that have room on their disks.
   void HandOverForSpace(Turn& turn);
   void HandleDurable(DurableEvent event, Turn& turn);
-  // Those whose writes wait.
-  void TouchGathering(Turn& turn);
+  // Those in which something waits.
+  void TouchWaiting(Turn& turn);
   // For the earliest turn that somebody waits for.
   void SetTimer(const Turn& turn);
   // A replica for a group that the newest map gives to this node; null when it
@@ -176,7 +176,7 @@ class Loop {
   LoopStats read_stats_;
   ScanQueue scans_;
   std::atomic<bool> wake_coming_{false};
-  std::unique_ptr<WakeTimer> timer_;  // null: no write waits for others
+  std::unique_ptr<WakeTimer> timer_;  // null: nothing waits for long
 
   // The owner's.
   std::vector<std::unique_ptr<Replica>> replicas_;  // by group
@@ -191,8 +191,8 @@ class Loop {
   // What replicas that are gone have voted; in the log too.
   absl::flat_hash_map<raft::GroupId, raft::HardState> hard_states_;
   // Groups whose writes wait for the end of the log write under way, or for
-  // others.
-  std::vector<raft::GroupId> gathering_;
+  // others, or whose leader holds entries back.
+  std::vector<raft::GroupId> waiting_;
   uint64_t timer_set_ = 0;  // when it rings; 0: it does not
   LoopStats stats_;
   bool stopping_ = false;

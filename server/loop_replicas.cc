@@ -96,7 +96,7 @@ void Loop::Retire(Replica* replica, Turn& turn) {
 void Loop::HandleDurable(DurableEvent event, Turn& turn) {
   // The next write may be under way already; what was gathered goes anyway.
   turn.log_busy = false;
-  TouchGathering(turn);
+  TouchWaiting(turn);
   for (DurableGroup& group : event.groups) {
     if (group.log_removed) {
       RemoveData(group.replica);
@@ -107,14 +107,14 @@ void Loop::HandleDurable(DurableEvent event, Turn& turn) {
   }
 }
 
-void Loop::TouchGathering(Turn& turn) {
-  for (raft::GroupId group : gathering_) {
+void Loop::TouchWaiting(Turn& turn) {
+  for (raft::GroupId group : waiting_) {
     Replica* replica = Find(group);
     if (replica == nullptr) continue;
     replica->LookAgain();
     if (replica->Touch()) turn.touched.push_back(replica);
   }
-  gathering_.clear();
+  waiting_.clear();
 }
 
 void Loop::RemoveData(Replica* replica) {

@@ -88,6 +88,7 @@ raft::Options RaftOptions(const Settings& settings) {
   options.max_inflight_messages = settings.max_inflight_messages;
   options.max_uncommitted_bytes = settings.max_uncommitted_bytes;
   options.max_cached_bytes = settings.entry_cache_bytes;
+  options.hold_back_nanos = uint64_t{settings.hold_back_ms} * 1'000'000;
   if (settings.read_leases) {
     options.lease_nanos =
         raft::LeaseNanos(settings.election_timeout_ticks,

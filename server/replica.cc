@@ -275,6 +275,7 @@ absl::Status Replica::Finish(Turn& turn) {
   } while (core_->HasReady());
   ReleaseReads(turn);
   CheckTransfer();
+  if (core_->HeldBackUntil() > 0) turn.WakeAt(core_->HeldBackUntil());
   return absl::OkStatus();
 }
 
@@ -287,12 +288,12 @@ bool Replica::MayGather(Turn& turn) {
   }
   if (bytes > kMaxGatheredBytes) return false;
   if (turn.log_busy) return true;
-  if (!turn.may_wait || !gathered_.Waits(requested_writes_.size(),
-                                         pending_.size(), turn.now_nanos)) {
+  if (!turn.may_wait || options_.gather_from == 0 ||
+      !gathered_.Waits(requested_writes_.size(), pending_.size(),
+                       turn.now_nanos)) {
     return false;
   }
-  const uint64_t ends = gathered_.wait_ends();
-  if (turn.wake_at == 0 || ends < turn.wake_at) turn.wake_at = ends;
+  turn.WakeAt(gathered_.wait_ends());
   return true;
 }
 
@@ -302,7 +303,7 @@ bool Replica::MayGather(Turn& turn) {
 // a batch waits to be worth its while.
 void Replica::ProposeRequested(Turn& turn) {
   if (requested_writes_.empty() || MayGather(turn)) return;
-  gathering_ = false;
+  waits_ = false;
   std::vector<Operation> writes = std::exchange(requested_writes_, {});
   std::vector<raft::Payload> commands;
   commands.reserve(writes.size());

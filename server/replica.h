@@ -84,10 +84,13 @@ struct Turn {
   // A log write is under way that ends after this turn: what is proposed now
   // could not begin to be durable before.
   bool log_busy = false;
-  // Writes may wait for others; somebody sees to it that there is a turn at
-  // `wake_at` then (0: no need).
+  // Something may wait, writes for others or entries for followers; somebody
+  // sees to it that there is a turn at `wake_at` then (0: no need).
   bool may_wait = false;
   uint64_t wake_at = 0;
+  void WakeAt(uint64_t nanos) {
+    if (wake_at == 0 || nanos < wake_at) wake_at = nanos;
+  }
   std::vector<Replica*> touched;  // each once
   absl::flat_hash_map<raft::NodeId, std::vector<GroupMessage>> outbox;
   std::vector<wal::GroupWrite> writes;
@@ -164,11 +167,13 @@ class Replica {
   // into the turn, applies what is committed, releases reads.
   absl::Status Finish(Turn& turn);
   // True when writes have begun to wait, for the log write under way to end or
-  // for others: Finish() must come then, after LookAgain().
-  bool BeganToGather() {
-    return !requested_writes_.empty() && !std::exchange(gathering_, true);
+  // for others, or entries for followers: Finish() must come then, after
+  // LookAgain().
+  bool BeganToWait() {
+    return (!requested_writes_.empty() || core_->HeldBackUntil() > 0) &&
+           !std::exchange(waits_, true);
   }
-  void LookAgain() { gathering_ = false; }
+  void LookAgain() { waits_ = false; }
 
   // Marks the replica as touched by the turn; true for the first time.
   bool Touch() { return !std::exchange(touched_, true); }
@@ -255,7 +260,7 @@ class Replica {
   // Of this turn, and of those before it while they gather.
   std::vector<Operation> requested_writes_;
   WriteGathering gathered_;
-  bool gathering_ = false;                  // the loop knows that they wait
+  bool waits_ = false;                      // and the loop knows it
   std::vector<Operation> requested_reads_;  // of this turn
   std::deque<Pending> pending_;             // by index
   std::deque<raft::Entry> unapplied_;       // committed, in order

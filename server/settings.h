@@ -25,6 +25,7 @@ struct Settings {
   uint64_t entry_cache_bytes = 16 << 20;
   bool read_leases = false;
   uint32_t gather_from = 16;  // writes in flight; 0: no write waits
+  uint32_t hold_back_ms = 2;  // 0: all followers are asked at once
   // snapshot: (used by log compaction)
   uint64_t snapshot_entries = 10'000;
   uint64_t snapshot_log_bytes = 256 << 20;

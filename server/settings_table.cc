@@ -61,6 +61,10 @@ std::vector<Setting> MakeTable() {
     {"raft", "gather_from", Number(&S::gather_from, Unit::kNone, 0, 65'536),
      "Writes of a group in flight from which on its leader gathers them: a batch\n"
      "waits, at most 4 ms, until it has a third of them. 0: never."},
+    {"raft", "hold_back_ms", Number(&S::hold_back_ms, Unit::kMilliseconds, 0, 1000),
+     "How long entries may wait for followers that a majority does not need, to\n"
+     "share a message. Leaders do so where commits are the faster for it, which\n"
+     "they try from time to time. 0: never."},
 
     {"snapshot", "entries", Number(&S::snapshot_entries, Unit::kEntries, 1, 1'000'000'000),
      "The state is made durable and the log before it dropped after this many\n"

@@ -177,6 +177,7 @@ absl::Status SimServer::StartHost(std::vector<server::HostedReplica> replicas) {
   options.self = id();
   options.loops = p.servers >= 10 ? 2 : 1;
   options.gather_from = p.gather_from;
+  options.raft.hold_back_nanos = uint64_t{p.hold_back_ms} * 1'000'000;
   options.raft.quiesce_after_ticks = p.quiesce_after_ticks;
   options.keeper.replace_after_ticks = p.replace_after_ticks;
   options.keeper.candidate_timeout_ticks = 250;

@@ -73,6 +73,9 @@ std::string Profile::Describe() const {
   if (gather_from > 0) {
     absl::StrAppend(&text, " writes gather from ", gather_from, ",");
   }
+  if (hold_back_ms > 0) {
+    absl::StrAppend(&text, " entries held back ", hold_back_ms, " ms,");
+  }
   if (groups_per_five > 1) {
     absl::StrAppend(&text, " ", groups_per_five, " groups per five,");
   }
@@ -155,6 +158,8 @@ Profile DrawProfile(const Options& options) {
   // Of those without, the same goes.
   p.scans = random.Chance(1, 3);
   p.gather_from = static_cast<uint32_t>(random.Below(3)) * 2;
+  constexpr uint32_t kHoldBackMillis[] = {0, 2, 30};
+  p.hold_back_ms = kHoldBackMillis[random.Below(3)];
   return p;
 }
 

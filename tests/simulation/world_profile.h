@@ -102,6 +102,7 @@ struct Profile {
   uint64_t segment_bytes = 256 << 10;
   bool direct = true;  // writes are durable when they return
   uint32_t gather_from = 0;
+  uint32_t hold_back_ms = 0;
 
   bool has(Fault fault) const { return faults[static_cast<size_t>(fault)]; }
   std::string Describe() const;
