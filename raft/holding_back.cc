@@ -123,8 +123,11 @@ uint64_t Core::Impl::HeldBackUntil() const {
   if (leader == nullptr) return 0;
   uint64_t first = 0;
   for (const Progress& peer : leader->peers) {
-    const std::optional<uint64_t>& until = peer.pace().held_until;
-    if (until && (first == 0 || *until < first)) first = *until;
+    // It may have acknowledged meanwhile what was held back for it, by an
+    // answer to what it was sent long ago.
+    if (!IsHeldBack(peer) || !peer.CanSend(log_.last())) continue;
+    const uint64_t until = *peer.pace().held_until;
+    if (first == 0 || until < first) first = until;
   }
   return first;
 }

@@ -155,6 +155,17 @@ TEST_F(HoldingBackTest, WhoIsBehindIsSentAtOnce) {
   EXPECT_EQ(Of<AppendEntries>(sent).size(), 1u);
 }
 
+// By an answer to what it was sent before its log was in doubt, say.
+TEST_F(HoldingBackTest, WhoAcknowledgesWithoutBeingSentIsNotWaitedFor) {
+  const std::set<uint64_t> few = AskFew();
+  Catch();
+  EXPECT_EQ(Propose(), few);
+  EXPECT_GT(core->HeldBackUntil(), now_);
+  Acknowledge(Others(few));
+  EXPECT_EQ(core->HeldBackUntil(), 0u);
+  EXPECT_TRUE(Asked(Pass(kHold)).empty());
+}
+
 TEST_F(HoldingBackTest, NothingWaitsWhileLeadershipMoves) {
   const std::set<uint64_t> few = AskFew();
   Catch();
