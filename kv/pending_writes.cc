@@ -40,7 +40,7 @@ void PendingWrites::ReadTogether(const Engine& engine) {
     for (; looked_at_ < used_ && reads_.size() < kMaxReadTogether;
          ++looked_at_) {
       Item& item = items_[looked_at_];
-      if (item.wanted_ && !item.known_) {
+      if (item.IsToBeRead()) {
         reads_.push_back({item.data_key(), &item.lent_});
       }
     }
@@ -49,7 +49,7 @@ void PendingWrites::ReadTogether(const Engine& engine) {
     auto read = reads_.begin();
     for (size_t n = first; n < looked_at_; ++n) {
       Item& item = items_[n];
-      if (!item.wanted_ || item.known_) continue;
+      if (!item.IsToBeRead()) continue;
       if (read->done && !read->found) item.known_ = true;
       // A record that is none is found again, and told, by Read().
       if (read->done && read->found) item.Decode();

@@ -52,6 +52,7 @@ class PendingWrites {
    private:
     friend class PendingWrites;
     HashedKey data_key() const { return {data_key_, hash_}; }
+    bool IsToBeRead() const { return wanted_ && !known_; }
     void Reset();
     // What lent_ holds now is the record. False when it is none.
     bool Decode();

@@ -39,7 +39,7 @@ void Thrift::Committed(Index index, uint64_t nanos) {
 
 void Thrift::Count(uint64_t nanos) {
   ++batches_;
-  // Here is when the average may follow a new load at once, whatever it was.
+  // The average may be of another load; it follows this one here.
   const bool settling = batches_ <= kSettling;
   const uint64_t counted =
       settling ? nanos : std::min(nanos, kMaxRatio * average_);

@@ -23,7 +23,6 @@ namespace kv739::raft {
 // Times one thing at a time: from when an index was sent off until it is there.
 class IndexTimer {
  public:
-  bool running() const { return timed_.has_value(); }
   // Does nothing while another one is timed.
   void Start(Index index, uint64_t nanos) {
     if (!timed_) timed_ = Timed{index, nanos};
@@ -34,7 +33,6 @@ class IndexTimer {
   void Retreat(Index index) {
     if (timed_ && timed_->index > index) timed_.reset();
   }
-  void Stop() { timed_.reset(); }
   // Of what is timed, so far; 0 without.
   uint64_t Elapsed(uint64_t nanos) const {
     return timed_ ? nanos - timed_->start : 0;
@@ -78,7 +76,8 @@ class Thrift {
   // before and do not count.
   static constexpr uint32_t kTurn = 64;
   static constexpr uint32_t kSettling = 8;
-  // Batches between two trials: more of them the clearer the last ones ended.
+  // Batches between two trials: twice as many after each one that changed
+  // nothing.
   static constexpr uint32_t kMinRest = 256;
   static constexpr uint32_t kMaxRest = 8192;
   // A single stall is no reason: no batch counts for more than so many times

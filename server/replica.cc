@@ -275,7 +275,8 @@ absl::Status Replica::Finish(Turn& turn) {
   } while (core_->HasReady());
   ReleaseReads(turn);
   CheckTransfer();
-  if (core_->HeldBackUntil() > 0) turn.WakeAt(core_->HeldBackUntil());
+  const uint64_t held_back_until = core_->HeldBackUntil();
+  if (held_back_until > 0) turn.WakeAt(held_back_until);
   return absl::OkStatus();
 }
 
@@ -303,7 +304,6 @@ bool Replica::MayGather(Turn& turn) {
 // a batch waits to be worth its while.
 void Replica::ProposeRequested(Turn& turn) {
   if (requested_writes_.empty() || MayGather(turn)) return;
-  waits_ = false;
   std::vector<Operation> writes = std::exchange(requested_writes_, {});
   std::vector<raft::Payload> commands;
   commands.reserve(writes.size());

@@ -260,7 +260,7 @@ class Replica {
   // Of this turn, and of those before it while they gather.
   std::vector<Operation> requested_writes_;
   WriteGathering gathered_;
-  bool waits_ = false;                      // and the loop knows it
+  bool waits_ = false;  // the loop has it among those in which something waits
   std::vector<Operation> requested_reads_;  // of this turn
   std::deque<Pending> pending_;             // by index
   std::deque<raft::Entry> unapplied_;       // committed, in order

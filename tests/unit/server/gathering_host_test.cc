@@ -25,6 +25,8 @@ class GatheringHost : public ::testing::Test {
   static HostOptions Options(uint32_t from) {
     HostOptions options;
     options.gather_from = from;
+    // There is a timer then, with gathering or without.
+    options.raft.hold_back_nanos = 2'000'000;
     return options;
   }
 
